@@ -1,0 +1,1 @@
+"""Coordination: who leads, who is where. Brokers introduce peers; no message passes through them."""

@@ -1,0 +1,1 @@
+"""How others speak to the bus: blocking and asyncio SDK, command line, gateways."""

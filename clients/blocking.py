@@ -1,0 +1,93 @@
+"""The blocking client: what a trading engine embeds.
+
+The law here: this file and `aio.py` read alike and behave alike; one conformance suite holds them together.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+from dompbus.bus.outbox import Receipt
+from dompbus.config import Config
+from dompbus.ledger.client import LedgerClient
+from dompbus.runtime.blocking import BlockingLink, Subscription
+
+__all__ = ["Client"]
+
+
+class Client:
+    """A client of one node: `with dompbus.Client("tcp://127.0.0.1:7400") as client: ...`
+
+    `timeout` (seconds) is the deadline of calls that name none. All methods may be called from any thread. There is
+    no background thread: work is done in the thread that waits (one helper thread starts when bursts are published,
+    and ends at `close`). Not usable in a forked child: open one there.
+    """
+
+    def __init__(self, url: str, *, name: str = "client", timeout: float = 5.0, config: Config | None = None) -> None:
+        self.url = url
+        settings = Config.of(config, timeouts_request=timeout)
+        self._link = BlockingLink(url, settings, name=name)
+        self.counters = self._link.counters
+        self._publish = self._link.publish
+
+    def publish(self, topic: str, message: Any, *, urgent: bool = False) -> Receipt:
+        """Publish one message through the node; returns at once. False receipt: dropped, and why.
+
+        `urgent` sends it, and all that gathered before it, now.
+        Raises `InvalidTopic`, `InvalidMessage`, `ClosedError`.
+        """
+        return self._publish(topic, message, urgent=urgent)
+
+    def publish_many(self, topic: str, messages: Sequence[Any]) -> Receipt:
+        """Publish messages of one topic, in order, in as few frames as possible."""
+        return self._link.publish_many(topic, messages)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when all that was published has been handed to the transport."""
+        self._link.flush(timeout)
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        type: Any = None,  # noqa: A002 - the word that users type
+        delivery: str = "reliable",
+        timeout: float | None = None,
+    ) -> Subscription:
+        """Subscribe to a topic or pattern; iterate over the result. Returns when the node has confirmed.
+
+        `type` is a `Message` class or a union of them; without it, plain values arrive. In the place of what was
+        lost stands a `Gap`, in that of a message the type does not cover an `Unknown`.
+        Raises `InvalidTopic`, `Unreachable`, `Timeout`.
+        """
+        return self._link.subscribe(pattern, type=type, delivery=delivery, timeout=timeout)
+
+    def request(self, service: str, value: Any = None, *, type: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
+        """Ask a service; return its answer decoded into `type`.
+
+        Raises `Timeout`, `Unreachable`, `NoService`, `Overloaded`, `Denied`, `SessionExpired`, `RemoteError`,
+        `InvalidMessage`.
+        """
+        return self._link.request(service, value, type=type, timeout=timeout)
+
+    @cached_property
+    def ledger(self) -> LedgerClient:
+        """The default book: accounts and transfers of `dompbus.ledger`."""
+        return LedgerClient(self._call_ledger)
+
+    def close(self) -> None:
+        """Send what is left, say goodbye, close the sockets. Idempotent."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call_ledger(self, payload: bytes, *, query: bool) -> bytes:
+        answer: bytes = self._link.request("ledger.query" if query else "ledger", payload, type=bytes)
+        return answer

@@ -1,0 +1,1 @@
+"""Replay of an exchange's trade file over the bus into the ledger."""

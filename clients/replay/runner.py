@@ -1,0 +1,183 @@
+"""One replay: a publishing and a settling process, watched by this one until all is settled.
+
+The law here: whatever happens, both children are gone when `run_replay` returns or raises, and what it returns says
+how far the books are settled. Processes and not threads, because reading the file and building transfers are both
+bound by the interpreter.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from dompbus.clients.replay.board import Board, Cell
+from dompbus.clients.replay.lines import TradeFileError
+from dompbus.clients.replay.patience import Orphaned
+from dompbus.clients.replay.plan import Plan
+from dompbus.clients.replay.publisher import Published, publish
+from dompbus.clients.replay.settler import Settled, settle
+from dompbus.errors import DompbusError
+
+__all__ = ["Outcome", "ReplayFailed", "Watcher", "run_replay"]
+
+_LOOK: Final = 0.05  # s between looks at the board
+_END_WAIT: Final = 10.0  # s for a child to end after it was told to; its longest wait is a request's timeout
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class ReplayFailed(DompbusError):
+    """The replay could not go on. The text says why and what is settled."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a replay did, as far as it came."""
+
+    published: Published
+    settled: Settled
+    messages: int  # published, repeats after a gap or a lost server included
+    rewinds: int
+    stopped: int  # the signal that ended it early, 0 when it ran to the file's end
+
+
+class Watcher(Protocol):
+    """Shows progress: called every few hundredths of a second with the board."""
+
+    def update(self, board: Board) -> None:
+        """Look at the board."""
+
+
+def run_replay(plan: Plan, watcher: Watcher) -> Outcome:
+    """Replay the whole file. Raises `ReplayFailed`, and `TradeFileError` before anything is started."""
+    plan.open_file()
+    context = multiprocessing.get_context("spawn")
+    board = Board(context)
+    with _signals(board) as caught:
+        settler = _Child(context, "settler", settle, plan, board)
+        publisher = _Child(context, "publisher", publish, plan, board)
+        children = (settler, publisher)
+        try:
+            _watch(children, board, watcher)
+        finally:
+            board[Cell.STOP] = 1
+            for child in children:
+                child.end()
+        _raise_failure(children, board)
+        return Outcome(
+            published=publisher.result,
+            settled=settler.result,
+            messages=board[Cell.MESSAGES],
+            rewinds=board[Cell.REWINDS],
+            stopped=caught[0] if caught and not board.complete else 0,
+        )
+
+
+def _watch(children: "tuple[_Child, ...]", board: Board, watcher: Watcher) -> None:
+    """Return when every child has ended, or when one has failed."""
+    while not all(child.ended for child in children):
+        watcher.update(board)
+        if any(child.failure for child in children):
+            return
+        time.sleep(_LOOK)
+    watcher.update(board)
+
+
+def _raise_failure(children: "tuple[_Child, ...]", board: Board) -> None:
+    failure = next((child.failure for child in children if child.failure), "")
+    if failure:
+        settled = board[Cell.SETTLED]
+        raise ReplayFailed(f"{failure}. {settled:,} trades are settled; run it again: nothing is booked twice")
+
+
+@contextmanager
+def _signals(board: Board) -> Iterator[list[int]]:
+    """Turn SIGINT and SIGTERM into a clean stop; yields the signals that came."""
+    caught: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        board[Cell.STOP] = 1
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Child:
+    """One process of the replay and what it sends back: ("done", result) or ("failed", text)."""
+
+    def __init__(
+        self, context: Any, name: str, function: Callable[[Plan, Board], Any], plan: Plan, board: Board
+    ) -> None:
+        self._name = name
+        self._answer: tuple[str, Any] | None = None
+        self._connection, theirs = context.Pipe(duplex=False)
+        self._process: SpawnProcess = context.Process(
+            target=_work, args=(function, plan, board, theirs), name=f"dompbus-{name}", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is there, or never will be."""
+        if self._answer is None and self._connection.poll():
+            try:
+                self._answer = self._connection.recv()
+            except EOFError:
+                self._process.join(_END_WAIT)
+                code = self._process.exitcode
+                how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+                self._answer = ("failed", f"the {self._name} process died ({how})")
+        return self._answer is not None
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, or nothing."""
+        return str(self._answer[1]) if self.ended and self._answer and self._answer[0] == "failed" else ""
+
+    @property
+    def result(self) -> Any:
+        """What it returned."""
+        assert self._answer is not None
+        return self._answer[1]
+
+    def end(self) -> None:
+        """Wait for the answer and the end; a child that does not end is killed."""
+        deadline = time.monotonic() + _END_WAIT
+        while not self.ended and time.monotonic() < deadline:
+            self._connection.poll(_LOOK)
+        self._process.join(max(0.0, deadline - time.monotonic()))
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        if not self.ended:
+            self._answer = ("failed", f"the {self._name} process did not end and was killed")
+        self._connection.close()
+
+
+def _work(function: Callable[[Plan, Board], Any], plan: Plan, board: Board, answer: Connection) -> None:
+    """The child's main: signals are the parent's business, errors travel home as text."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        result = function(plan, board)
+    except Orphaned:
+        return
+    except TradeFileError as error:
+        answer.send(("failed", str(error)))
+    except DompbusError as error:
+        answer.send(("failed", str(error).rstrip(".")))
+    except Exception as error:
+        answer.send(("failed", f"internal error in the {function.__name__} process: {type(error).__name__}: {error}"))
+    else:
+        answer.send(("done", result))

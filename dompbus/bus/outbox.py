@@ -1,0 +1,146 @@
+"""The outbox: gathers published messages per topic and encodes them as runs, one call per batch.
+
+The law here: `add` may be called from any thread and takes no lock (each step is one atomic operation of the
+interpreter); `take` and `relay` belong to whoever holds the node's lock. A message is handed out exactly once, in
+the order of `add` within its topic.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from dompbus import limits
+from dompbus.counters import Counters
+from dompbus.topics import Topic, check_topic
+from dompbus.wire.message import ENCODE_ERRORS, Message, encode, encode_value
+
+__all__ = ["DROPPED_FULL", "QUEUED", "EncodedRun", "Outbox", "Receipt", "Stream"]
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of one `publish`: outcome `queued`, `stored` or `dropped`, and for a drop, why and where.
+
+    False in a condition when the message was dropped.
+    """
+
+    outcome: str
+    reason: str = ""
+    who: str = ""
+
+    def __bool__(self) -> bool:
+        return self.outcome != "dropped"
+
+
+QUEUED: Final = Receipt("queued")
+DROPPED_FULL: Final = Receipt("dropped", "full", "outbox")
+
+
+class Stream:
+    """One topic of this publisher: the messages gathered since the last `take`."""
+
+    __slots__ = ("channels", "dirty", "pending", "topic", "wanted")
+
+    def __init__(self, topic: Topic, *, wanted: bool) -> None:
+        self.topic = topic
+        self.pending: list[Any] = []
+        self.dirty = False
+        self.wanted = wanted  # False: nobody listens, so publishing costs nothing
+        self.channels: list[Any] = []  # of the node's publisher; a client's outbox leaves it empty
+
+
+class EncodedRun(NamedTuple):
+    """Consecutive messages of one topic, encoded as `[topic, [message, ...]]`."""
+
+    stream: Stream
+    count: int
+    data: bytes
+
+
+class Outbox:
+    """Gathers messages by topic. `batch_messages_max` bounds a run, `batch_bytes_max` is where frames are cut."""
+
+    def __init__(self, counters: Counters, *, batch_messages_max: int, wanted: bool) -> None:
+        self.counters = counters
+        self.batch_messages_max = batch_messages_max
+        self.streams: dict[str, Stream] = {}
+        self._wanted = wanted
+        self._dirty: deque[Stream] = deque()
+        self._relayed: list[EncodedRun] = []
+
+    def open(self, topic: str) -> Stream:
+        """Return the stream of `topic`, opening it on first use. Raises `InvalidTopic`."""
+        stream = self.streams.get(topic)
+        if stream is None:
+            checked = check_topic(topic)
+            if len(self.streams) >= limits.STREAMS_MAX:
+                raise ValueError(f"this publisher has {limits.STREAMS_MAX} topics open, which is the limit")
+            stream = self.streams.setdefault(topic, Stream(checked, wanted=self._wanted))
+            self.opened(stream)
+        return stream
+
+    def opened(self, stream: Stream) -> None:
+        """Hook: a stream was opened. The node's publisher attaches channels here."""
+
+    def add(self, stream: Stream, message: Any) -> int:
+        """Gather one message; return how many the stream holds now. Anything but a `Message` is encoded at once."""
+        if not isinstance(message, Message):
+            message = msgspec.Raw(encode_value(message))
+        pending = stream.pending
+        pending.append(message)
+        if not stream.dirty:
+            stream.dirty = True
+            self._dirty.append(stream)
+        return len(pending)
+
+    def add_many(self, stream: Stream, messages: Sequence[Any]) -> int:
+        """Gather many messages of one topic in one step."""
+        checked = [m if isinstance(m, Message) else msgspec.Raw(encode_value(m)) for m in messages]
+        stream.pending.extend(checked)
+        if not stream.dirty:
+            stream.dirty = True
+            self._dirty.append(stream)
+        return len(stream.pending)
+
+    def relay(self, stream: Stream, messages: msgspec.Raw, count: int) -> None:
+        """Gather a run that a client has already encoded, behind what this topic has gathered so far."""
+        self._encode_pending(stream, self._relayed)
+        self._relayed.append(EncodedRun(stream, count, encode((stream.topic, messages))))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._dirty and not self._relayed
+
+    def take(self) -> list[EncodedRun]:
+        """Hand out all that was gathered, encoded."""
+        runs, self._relayed = self._relayed, []
+        dirty = self._dirty
+        for _ in range(len(dirty)):
+            self._encode_pending(dirty.popleft(), runs)
+        return runs
+
+    def _encode_pending(self, stream: Stream, runs: list[EncodedRun]) -> None:
+        stream.dirty = False  # before looking: an `add` after this line marks the stream again
+        pending = stream.pending
+        size = len(pending)
+        messages = pending[:size]
+        del pending[:size]
+        step = self.batch_messages_max
+        for start in range(0, size, step):
+            self._encode(stream, messages[start : start + step] if size > step else messages, runs)
+
+    def _encode(self, stream: Stream, messages: list[Any], runs: list[EncodedRun]) -> None:
+        try:
+            data = encode((stream.topic, messages))
+        except ENCODE_ERRORS:
+            data = b""
+        if data and len(data) < limits.BODY_BYTES_MAX:
+            runs.append(EncodedRun(stream, len(messages), data))
+        elif len(messages) > 1:  # one of them cannot travel: find it, keep the others
+            half = len(messages) // 2
+            self._encode(stream, messages[:half], runs)
+            self._encode(stream, messages[half:], runs)
+        else:
+            self.counters.messages_dropped["too_large" if data else "unencodable"] += 1

@@ -1,0 +1,1 @@
+"""Machines and the log that drives them."""

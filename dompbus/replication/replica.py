@@ -1,0 +1,144 @@
+"""The replica: gives commands their order and time, and applies them once they are durable.
+
+The law here: a command is applied after its record is on disk and never before; what a query sees is durable. A
+client's request is carried out once: its repeat gets the reply of the first, also after a restart, because the
+record names `(session, number)` and replay rebuilds the table of replies.
+
+The shell stores the group from `take_group` (write, then sync) and reports `stored`; one group is out at a time,
+and whatever arrives meanwhile is the next.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from dompbus import limits
+from dompbus.bus.replies import EXPIRED, NEW, RUNNING, ReplyTable
+from dompbus.replication.machine import Machine
+from dompbus.storage.record import Record
+
+__all__ = ["Answer", "Observe", "Replica"]
+
+CHORES: Final = 0  # the session of the host itself; no peer's incarnation is 0
+Observe = Callable[[bytes | memoryview, bytes], None]  # command and result, for counting
+GROUP_BYTES_MAX: Final = 8 * limits.MIB  # one write; bounds how long the first of a group waits for the last
+
+
+class Answer(NamedTuple):
+    """The result of a command, for whoever submitted it. `expired`: the reply is no longer known, nothing was done."""
+
+    context: Any
+    result: bytes
+    expired: bool = False
+
+
+class _Submitted(NamedTuple):
+    context: Any
+    session: int
+    number: int
+    command: bytes | memoryview
+
+
+class Replica:
+    """One machine behind one log."""
+
+    def __init__(self, machine: Machine, *, epoch: int, observe: Observe | None = None) -> None:
+        self.machine = machine
+        self.chore_waits = False
+        self.applied_seq = 0
+        self._epoch = epoch
+        self._observe = observe
+        self._timestamp = 0
+        self._replies = ReplyTable(complete=True)
+        self._waiting: list[_Submitted] = []
+        self._group: list[tuple[_Submitted, Record]] = []
+        self._repeats: dict[tuple[int, int], list[Any]] = {}
+
+    def recover(self, records: Iterable[Record]) -> None:
+        """Apply what the log holds; call before anything is submitted."""
+        for record in records:
+            if record.session != CHORES:
+                self._replies.begin(record.session, record.number, 1)
+            self._apply(record)
+            self._epoch = max(self._epoch, record.epoch)
+
+    def submit(self, session: int, number: int, attempt: int, command: bytes | memoryview, context: Any) -> Answer | None:
+        """Take a command. Returns its answer at once if it was carried out before, else None: it will come."""
+        known = self._replies.begin(session, number, attempt)
+        if isinstance(known, bytes):
+            return Answer(context, known)
+        if known == EXPIRED:
+            return Answer(context, b"", expired=True)
+        if known == RUNNING:
+            self._repeats.setdefault((session, number), []).append(context)
+            return None
+        assert known == NEW
+        self._waiting.append(_Submitted(context, session, number, command))
+        return None
+
+    def submit_chore(self, command: bytes) -> None:
+        """Take a command of the host's own, such as one that time makes necessary; nobody waits for its answer."""
+        self.chore_waits = True
+        self._waiting.append(_Submitted(None, CHORES, 0, command))
+
+    def take_group(self, now_ns: int) -> list[Record] | None:
+        """The next records to store, stamped; None while a group is out or nothing waits."""
+        if self._group or not self._waiting:
+            return None
+        size = 0
+        taken = 0
+        for submitted in self._waiting:
+            size += len(submitted.command)
+            if taken and size > GROUP_BYTES_MAX:
+                break
+            taken += 1
+        chosen, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._group = [(submitted, self._record(submitted, at, now_ns)) for at, submitted in enumerate(chosen, 1)]
+        return [record for _, record in self._group]
+
+    def stored(self) -> list[Answer]:
+        """The group is durable: apply it and return the answers."""
+        group, self._group = self._group, []
+        answers = []
+        for submitted, record in group:
+            result = self._apply(record)
+            answers.append(Answer(submitted.context, result))
+            for context in self._repeats.pop((submitted.session, submitted.number), ()):
+                answers.append(Answer(context, result))
+        return answers
+
+    def abandon(self) -> list[Any]:
+        """The disk failed: return the contexts of everything that will never be answered."""
+        contexts = [submitted.context for submitted, _ in self._group]
+        contexts += [submitted.context for submitted in self._waiting]
+        contexts += [context for repeats in self._repeats.values() for context in repeats]
+        self._group, self._waiting, self._repeats = [], [], {}
+        return contexts
+
+    def query(self, query: bytes | memoryview) -> bytes:
+        """Ask the machine; it holds nothing that is not durable."""
+        return self.machine.query(query)
+
+    def _record(self, submitted: _Submitted, at: int, now_ns: int) -> Record:
+        # At least one tick for each byte: a machine can give every event in the command a time of its own.
+        self._timestamp = max(now_ns, self._timestamp + max(1, len(submitted.command)))
+        return Record(
+            seq=self.applied_seq + at,
+            epoch=self._epoch,
+            timestamp=self._timestamp,
+            session=submitted.session,
+            number=submitted.number,
+            payload=submitted.command,
+        )
+
+    def _apply(self, record: Record) -> bytes:
+        assert record.seq == self.applied_seq + 1
+        result = self.machine.apply(record.payload, record.timestamp)
+        self.applied_seq = record.seq
+        self._timestamp = record.timestamp
+        if record.session == CHORES:
+            self.chore_waits = False
+        else:
+            self._replies.finish(record.session, record.number, result)
+        if self._observe is not None:
+            self._observe(record.payload, result)
+        return result

@@ -1,0 +1,1 @@
+"""The shells: sockets, threads and clocks around the cores."""

@@ -1,0 +1,90 @@
+"""The shell of a link: the DEALER, SUB and control sockets to one node, driven by a `LinkCore`.
+
+The law here: effects are carried out in the order in which the core hands them out; what a socket does not take is
+lost, and the core mends it as it would a loss on the network.
+"""
+
+import time
+from typing import Any
+
+from dompbus import limits
+from dompbus.bus.link import Connect, Control, Join, Leave, LinkCore, Send
+from dompbus.runtime.reactor import Port, Reactor
+from dompbus.runtime.transport import connect_dealer, connect_sub, reachable_endpoint
+
+__all__ = ["Link"]
+
+
+
+class Link:
+    """One connection to one node, within a reactor."""
+
+    def __init__(self, url: str, core: LinkCore, reactor: Reactor, *, queue_frames: int) -> None:
+        self.url = url
+        self.core = core
+        self._reactor = reactor
+        self._queue_frames = queue_frames
+        self._main = reactor.add("dealer", connect_dealer(url, queue_frames=queue_frames), self._on_main)
+        self._sub: Port | None = None
+        self._control: Port | None = None
+        self._joined: set[bytes] = set()
+
+    def work(self, now_ns: int) -> int | None:
+        """Let the core do what is due and carry out its effects; return when it wants to be called again."""
+        self.core.tick(now_ns)
+        for effect in self.core.take_effects():
+            self._fulfil(effect)
+        return self.core.next_ns()
+
+    def _on_main(self, parts: list[bytes]) -> None:
+        now_ns = time.monotonic_ns()
+        if len(parts) == 1:
+            self.core.receive(parts[0], now_ns)
+        elif len(parts) == 2:  # a repair: what the channel would have carried, addressed to us
+            self.core.receive_published(parts[0], memoryview(parts[1]), now_ns)
+        else:
+            self.core.counters.frames_refused["bounds"] += 1
+
+    def _on_published(self, parts: list[bytes]) -> None:
+        data = parts[0]
+        end = data.find(b"\0", 0, limits.TOPIC_BYTES_MAX + 1) + 1
+        self.core.receive_published(data[:end], memoryview(data)[end:], time.monotonic_ns())
+
+    def _on_control(self, parts: list[bytes]) -> None:
+        self.core.receive(parts[0], time.monotonic_ns())
+
+    def _fulfil(self, effect: Any) -> None:
+        if isinstance(effect, Send):
+            self._main.send([effect.frame])
+        elif isinstance(effect, Control):
+            if self._control is not None:
+                self._control.send([effect.frame])
+        elif isinstance(effect, Join):
+            self._join(effect.prefixes)
+        elif isinstance(effect, Leave):
+            self._leave(effect.prefix)
+        elif isinstance(effect, Connect):
+            self._connect(effect)
+
+    def _connect(self, effect: Connect) -> None:
+        for port in (self._sub, self._control):
+            if port is not None:
+                self._reactor.remove(port)
+        self._joined.clear()
+        publish = reachable_endpoint(effect.publish_endpoint, self.url)
+        control = reachable_endpoint(effect.control_endpoint, self.url)
+        self._sub = self._reactor.add("sub", connect_sub(publish, queue_frames=self._queue_frames), self._on_published)
+        self._control = self._reactor.add("control", connect_dealer(control, queue_frames=64), self._on_control)
+
+    def _join(self, prefixes: list[bytes]) -> None:
+        for prefix in prefixes:
+            if self._sub is not None and prefix not in self._joined:
+                self._joined.add(prefix)
+                self._sub.socket.subscribe(prefix)
+                self._sub.touched = True
+
+    def _leave(self, prefix: bytes) -> None:
+        if self._sub is not None and prefix in self._joined:
+            self._joined.discard(prefix)
+            self._sub.socket.unsubscribe(prefix)
+            self._sub.touched = True

@@ -1,0 +1,96 @@
+"""Services: user functions that answer requests, run in the reactor's turn or on threads of their own.
+
+The law here: a request whose deadline has passed is not started; whatever a handler raises becomes a typed answer,
+and nothing a handler does can stop the node.
+"""
+
+import inspect
+import logging
+import time
+import typing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import msgspec
+
+from dompbus.bus.node import Call
+from dompbus.counters import Counters
+from dompbus.errors import InvalidMessage
+from dompbus.runtime.reactor import Reactor
+from dompbus.wire.bodies import ReplyStatus
+from dompbus.wire.message import DECODE_ERRORS, encode, encode_value
+
+__all__ = ["Handler", "Service"]
+
+Handler = Callable[[Any], Any]
+Respond = Callable[[Call, ReplyStatus, bytes], None]
+_SLOW_NS: Final = 50_000_000  # an inline handler that takes longer delays everybody: say so
+_log: Final = logging.getLogger("dompbus.service")
+
+
+class Service:
+    """One handler. With `threads=0` it runs in the reactor's turn: fastest, and it must not block."""
+
+    def __init__(self, name: str, handler: Handler, *, threads: int = 0) -> None:
+        self.name = name
+        self._handler = handler
+        self._decode = _decoder_for(handler)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dompbus-{name}") if threads else None
+
+    def serve(self, call: Call, respond: Respond, reactor: Reactor, counters: Counters) -> None:
+        """Carry out one call and answer it, now or from a thread."""
+
+        def answer(status: ReplyStatus, payload: bytes) -> None:
+            counters.request_seconds[self.name].observe(time.monotonic_ns() - call.arrived_ns)
+            respond(call, status, payload)
+
+        if self._pool is None:
+            answer(*self._run(call))
+        else:
+            self._pool.submit(lambda: _later(reactor, answer, *self._run(call)))
+
+    def close(self) -> None:
+        """Let running handlers finish; drop those that have not started."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, call: Call) -> tuple[ReplyStatus, bytes]:
+        started_ns = time.monotonic_ns()
+        if started_ns >= call.deadline_ns:
+            return ReplyStatus.TIMEOUT, b"\xc0"
+        try:
+            argument = self._decode(call.request.payload)
+        except DECODE_ERRORS as error:
+            return ReplyStatus.INVALID, encode(f"{self.name}: {error}"[:1024])
+        try:
+            return ReplyStatus.OK, encode_value(self._handler(argument))
+        except InvalidMessage as error:
+            return ReplyStatus.FAILED, encode(("InvalidMessage", f"the answer of {self.name}: {error}"))
+        except Exception as error:  # a user's code may raise anything; it belongs to the caller, and to the log
+            trace = _log.isEnabledFor(logging.DEBUG)
+            _log.warning("service %s failed: %s: %s", self.name, type(error).__name__, error, exc_info=trace)
+            return ReplyStatus.FAILED, encode((type(error).__name__, str(error)[:4096]))
+        finally:
+            elapsed_ns = time.monotonic_ns() - started_ns
+            if self._pool is None and elapsed_ns > _SLOW_NS:
+                _log.warning("service %s held up the node for %d ms: give it threads=", self.name, elapsed_ns // 10**6)
+
+
+def _later(
+    reactor: Reactor, answer: Callable[[ReplyStatus, bytes], None], status: ReplyStatus, payload: bytes
+) -> None:
+    reactor.call(lambda: answer(status, payload))
+
+
+def _decoder_for(handler: Handler) -> Callable[[Any], Any]:
+    """Decode into the type that the handler's one parameter is annotated with, or into plain values."""
+    parameters = list(inspect.signature(handler).parameters.values())
+    if len(parameters) != 1:
+        name = getattr(handler, "__name__", "the handler")
+        raise TypeError(f"{name} takes {len(parameters)} parameters; a service handler takes one, the request")
+    wanted = typing.get_type_hints(handler).get(parameters[0].name, Any)
+    try:
+        return msgspec.msgpack.Decoder(wanted).decode
+    except (TypeError, ValueError) as error:
+        raise InvalidMessage(f"cannot decode requests into {wanted!r}: {error}") from error

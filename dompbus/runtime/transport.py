@@ -1,0 +1,244 @@
+"""Transports: the four kinds of socket that the bus uses, over ZeroMQ or over memory.
+
+The law here: a socket is non-blocking, is touched under its reactor's lock only, and never raises for what a peer
+did; what could not be handed over is the return value. Endpoints are `tcp://host:port` (port 0: chosen by the
+system), `ipc://path`, `inproc://name` and `memory://name`.
+"""
+
+import errno
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import zmq
+
+from dompbus import limits
+from dompbus.errors import EndpointError
+from dompbus.runtime import memory
+
+__all__ = ["Socket", "bind_router", "bind_xpub", "connect_dealer", "connect_sub", "reachable_endpoint", "watch_handshakes"]
+
+_COPY_BYTES_MAX: Final = 64 * limits.KIB  # above this pyzmq gains by not copying; measured by its authors and here
+_TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]/]+):(?P<port>\d+|\*)")
+_SCHEMES: Final = ("tcp", "ipc", "inproc", "memory")
+_HANDSHAKE_IVL_MS: Final = 5_000
+_CLOSE_LINGER_MS: Final = 500  # lets a goodbye and last replies leave; bounds how long closing takes
+
+
+class Socket(Protocol):
+    """What the reactor needs of a socket, whatever carries it."""
+
+    endpoint: str
+
+    def fileno(self) -> int:
+        """Descriptor that becomes readable (edge-triggered) when there may be something to do."""
+
+    def readable(self) -> bool:
+        """Whether `recv` would return something."""
+
+    def recv(self) -> list[bytes] | None:
+        """Return the parts of the next message, or None."""
+
+    def send(self, parts: list[bytes]) -> bool:
+        """Hand over one message; False when the peer is gone or its queue full."""
+
+    def subscribe(self, prefix: bytes) -> None:
+        """SUB only: listen to a prefix."""
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        """SUB only: stop listening to a prefix."""
+
+    def close(self) -> None:
+        """Close; what was handed over still leaves, within half a second."""
+
+
+class _ZmqSocket:
+    """A ZeroMQ socket in non-blocking use."""
+
+    def __init__(self, kind: int, *, queue_frames: int) -> None:
+        self.endpoint = ""
+        self._socket = socket = zmq.Context.instance().socket(kind)
+        socket.setsockopt(zmq.LINGER, _CLOSE_LINGER_MS)
+        socket.setsockopt(zmq.SNDHWM, queue_frames)
+        socket.setsockopt(zmq.RCVHWM, queue_frames)
+        socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES_MAX + limits.TOPIC_BYTES_MAX + 1)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_IVL_MS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        socket.setsockopt(zmq.IPV6, 1)
+        if kind == zmq.ROUTER:
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._single = kind in (zmq.SUB, zmq.XPUB)
+        self._get = socket.getsockopt
+        self._recv = socket.recv
+        self._recv_multipart = socket.recv_multipart
+        self._send = socket.send
+        self._send_multipart = socket.send_multipart
+
+    def bind(self, endpoint: str) -> None:
+        try:
+            self._socket.bind(_zmq_endpoint(endpoint))
+        except zmq.ZMQError as error:
+            self._socket.close(0)
+            raise EndpointError(_why_not_bound(endpoint, error)) from error
+        bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint = self.endpoint or _public_endpoint(endpoint, bound)
+
+    def connect(self, endpoint: str) -> None:
+        try:
+            self._socket.connect(_zmq_endpoint(endpoint))
+        except zmq.ZMQError as error:
+            self._socket.close(0)
+            raise EndpointError(f"cannot connect to {endpoint}: {error}") from error
+        self.endpoint = endpoint
+
+    def fileno(self) -> int:
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def readable(self) -> bool:
+        return bool(self._get(zmq.EVENTS) & zmq.POLLIN)
+
+    def recv(self) -> list[bytes] | None:
+        try:
+            return [self._recv(zmq.NOBLOCK)] if self._single else self._recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send(self, parts: list[bytes]) -> bool:
+        try:
+            if len(parts) == 1:
+                self._send(parts[0], zmq.NOBLOCK, copy=len(parts[0]) < _COPY_BYTES_MAX)
+            else:
+                self._send_multipart(parts, zmq.NOBLOCK, copy=len(parts[-1]) < _COPY_BYTES_MAX)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == errno.EHOSTUNREACH:
+                return False
+            raise
+        return True
+
+    def subscribe(self, prefix: bytes) -> None:
+        self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
+
+    def monitor(self) -> "HandshakeMonitor":
+        """Watch this bound socket for peers that do not speak ZMTP."""
+        return HandshakeMonitor(self._socket)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class HandshakeMonitor:
+    """Counts connections that were dropped because their first bytes were not the transport protocol's."""
+
+    _EVENTS: Final = (
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    )
+
+    def __init__(self, watched: zmq.Socket[bytes]) -> None:
+        self.endpoint = "monitor"
+        self._watched = watched
+        self._socket = watched.get_monitor_socket(self._EVENTS)
+
+    def fileno(self) -> int:
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def readable(self) -> bool:
+        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+
+    def recv(self) -> list[bytes] | None:
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send(self, parts: list[bytes]) -> bool:
+        raise AssertionError("a monitor only listens")
+
+    subscribe = unsubscribe = lambda self, prefix: None  # noqa: E731 - a monitor has no channels
+
+    def close(self) -> None:
+        self._watched.disable_monitor()
+
+
+def bind_router(endpoint: str, *more: str, queue_frames: int = limits.SOCKET_QUEUE_FRAMES) -> Socket:
+    """Open a socket that many DEALERs connect to, at one endpoint or several; messages are `[peer, part, ...]`."""
+    return _bind(zmq.ROUTER, memory.Router, queue_frames, endpoint, *more)
+
+
+def bind_xpub(endpoint: str, *, queue_frames: int = limits.SOCKET_QUEUE_FRAMES) -> Socket:
+    """Open a socket that fans out to many SUBs; it receives their subscriptions as `1/0 + prefix`."""
+    return _bind(zmq.XPUB, memory.XPub, queue_frames, endpoint)
+
+
+def connect_dealer(endpoint: str, *, queue_frames: int = limits.SOCKET_QUEUE_FRAMES) -> Socket:
+    """Open a socket to a node's ROUTER. Returns at once; the transport connects, and reconnects, by itself."""
+    return _connect(endpoint, zmq.DEALER, memory.Dealer, queue_frames)
+
+
+def connect_sub(endpoint: str, *, queue_frames: int = limits.SOCKET_QUEUE_FRAMES) -> Socket:
+    """Open a socket to a node's XPUB, with no subscription yet."""
+    return _connect(endpoint, zmq.SUB, memory.Sub, queue_frames)
+
+
+def reachable_endpoint(endpoint: str, via: str) -> str:
+    """Return `endpoint` as the peer that was reached `via` sees it: a wildcard host becomes that peer's host."""
+    match, known = _TCP.fullmatch(endpoint), _TCP.fullmatch(via)
+    if match is None or known is None or match["host"] not in ("*", "0.0.0.0", "[::]"):  # noqa: S104 - comparing
+        return endpoint
+    return f"tcp://{known['host']}:{match['port']}"
+
+
+def watch_handshakes(sock: Socket) -> Socket | None:
+    """Return a socket that receives a message for each connection that did not speak ZMTP, where there is such."""
+    return sock.monitor() if isinstance(sock, _ZmqSocket) else None
+
+
+def _bind(kind: int, in_memory: Callable[[int], memory.MemorySocket], queue_frames: int, *endpoints: str) -> Socket:
+    of_memory = _scheme(endpoints[0]) == "memory"
+    sock = in_memory(queue_frames) if of_memory else _ZmqSocket(kind, queue_frames=queue_frames)
+    for endpoint in endpoints:
+        sock.bind(endpoint)
+    return sock
+
+
+def _connect(endpoint: str, kind: int, in_memory: Callable[[int], memory.MemorySocket], queue_frames: int) -> Socket:
+    socket = in_memory(queue_frames) if _scheme(endpoint) == "memory" else _ZmqSocket(kind, queue_frames=queue_frames)
+    socket.connect(endpoint)
+    return socket
+
+
+def _scheme(endpoint: str) -> str:
+    scheme, separator, rest = endpoint.partition("://")
+    if not separator or scheme not in _SCHEMES or not rest:
+        hint = "this libzmq has it, but dompbus does not use it yet" if scheme in ("epgm", "norm", "pgm") else ""
+        allowed = "tcp://host:port, ipc://path, inproc://name or memory://name"
+        raise EndpointError(f"{endpoint!r} is not an endpoint: use {allowed}{'; ' + hint if hint else ''}")
+    if scheme == "tcp" and _TCP.fullmatch(endpoint) is None:
+        raise EndpointError(f"{endpoint!r} is not an endpoint: use tcp://host:port, such as tcp://127.0.0.1:7400")
+    return scheme
+
+
+def _zmq_endpoint(endpoint: str) -> str:
+    return re.sub(r":0$", ":*", endpoint) if endpoint.startswith("tcp://") else endpoint
+
+
+def _public_endpoint(asked: str, bound: str) -> str:
+    """The bound endpoint, with the wildcard host kept as a wildcard for the peer to fill in."""
+    match, real = _TCP.fullmatch(asked), _TCP.fullmatch(bound)
+    return f"tcp://{match['host']}:{real['port']}" if match is not None and real is not None else bound
+
+
+def _why_not_bound(endpoint: str, error: zmq.ZMQError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{endpoint} is in use by another process: stop it, or listen elsewhere (tcp://127.0.0.1:0 picks a free port)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"not allowed to listen at {endpoint}: choose a port above 1023 or a path that is writable"
+    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return f"cannot listen at {endpoint}: this machine has no such address"
+    return f"cannot listen at {endpoint}: {error}"

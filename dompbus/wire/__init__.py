@@ -1,0 +1,1 @@
+"""The wire format: frames, control bodies, messages. See docs/protocol.md."""

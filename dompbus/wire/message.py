@@ -1,0 +1,102 @@
+"""Messages: what users publish, and how a reader gets them back typed.
+
+The law here: a reader never fails on a message it does not know. Types carry their tag on the wire; new fields are
+appended with defaults, so old readers ignore them and new readers fill them in; anything else arrives as `Unknown`.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from dompbus.errors import InvalidMessage
+from dompbus.wire.frame import FrameError, Refusal
+
+__all__ = ["DECODE_ERRORS", "ENCODE_ERRORS", "Decoder", "Message", "Run", "Unknown", "encode", "encode_value"]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    """Base of published types: `class Trade(Message, tag="trade")`. The tag defaults to the class name.
+
+    Frozen, because it may be encoded after `publish` has returned. Fields travel by position: evolve a type by
+    appending fields that have defaults, never by reordering or removing.
+    """
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """A message that the reader's type does not cover. `raw` is its msgpack, `reason` what did not fit."""
+
+    tag: str | None
+    raw: bytes
+    reason: str
+
+
+Run = tuple[str, Any]  # topic, list of messages: consecutive messages of one topic in a frame
+
+# What msgspec raises on bytes that are not what they should be, however they are wrong; found by fuzzing.
+DECODE_ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+ENCODE_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
+encode: Final = msgspec.msgpack.Encoder(decimal_format="string", uuid_format="canonical").encode
+
+_raw_runs: Final = msgspec.msgpack.Decoder(list[tuple[str, list[msgspec.Raw]]])
+_any: Final = msgspec.msgpack.Decoder()
+
+
+def encode_value(value: Any) -> bytes:
+    """Encode one request, answer or message; raise `InvalidMessage` naming the type that has no encoding."""
+    try:
+        return encode(value)
+    except ENCODE_ERRORS as error:
+        raise InvalidMessage(f"cannot encode {type(value).__name__}: {error}") from error
+
+
+class Decoder:
+    """Decodes the body of a published frame into runs of `(topic, [message, ...])` for one subscription's type.
+
+    `type` is a `Message` class, a union of them, any other type that msgspec decodes, or None for plain Python
+    values. The whole frame is decoded in one call; only a frame that holds a surprise is taken apart.
+    """
+
+    __slots__ = ("_one", "_runs")
+
+    def __init__(self, type: Any = None) -> None:  # noqa: A002 - the name that `subscribe(type=...)` gives it
+        wanted = Any if type is None else type
+        try:
+            self._runs = msgspec.msgpack.Decoder(list[tuple[str, list[wanted]]])  # type: ignore[valid-type] # built at run time
+            self._one = msgspec.msgpack.Decoder(wanted)
+        except (TypeError, ValueError) as error:
+            raise InvalidMessage(f"cannot decode into {type!r}: {error}") from error
+
+    def decode(self, body: memoryview) -> list[Run]:
+        """Return the runs of `body`. Raises `FrameError` only when the body is no list of runs at all."""
+        try:
+            return self._runs.decode(body)
+        except DECODE_ERRORS:
+            return self._decode_one_by_one(body)
+
+    def _decode_one_by_one(self, body: memoryview) -> list[Run]:
+        try:
+            runs = _raw_runs.decode(body)
+        except DECODE_ERRORS as error:
+            raise FrameError(Refusal.BODY, f"not a list of runs: {error}") from error
+        return [(topic, [self._decode_message(raw) for raw in messages]) for topic, messages in runs]
+
+    def _decode_message(self, raw: msgspec.Raw) -> Any:
+        try:
+            return self._one.decode(raw)
+        except DECODE_ERRORS as error:
+            return Unknown(_tag_of(raw), bytes(raw), str(error))
+
+
+def _tag_of(raw: msgspec.Raw) -> str | None:
+    try:
+        value = _any.decode(raw)
+    except DECODE_ERRORS:
+        return None
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value[0]
+    if isinstance(value, dict) and isinstance(value.get("type"), str):
+        return str(value["type"])
+    return None
+
+

@@ -1,0 +1,57 @@
+"""Goal: `dompbus demo trading` and `dompbus replay` show a market settled and checked, and leave nothing behind."""
+
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+
+from dompbus.clients.replay.market import write_market
+from tests.data import recorded
+from tests.replay_server import ReplayServer, run_cli
+
+
+def _leftovers() -> list[str]:
+    return [
+        p.info["name"] for p in psutil.process_iter(["name", "cmdline"]) if "dompbus-demo-" in str(p.info["cmdline"])
+    ]
+
+
+def test_demo(tmp_path: Path) -> None:
+    """One command, no input: 2,000 made-up trades are settled and the books agree; no process or folder stays."""
+    before = {name for name in os.listdir("/tmp") if name.startswith("dompbus-demo-")}
+    done = run_cli("demo", "trading", "--trades", "2000", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["trades"], report["booked_now"]) == (2000, 2000)
+    assert report["books_equal_recomputation"] is True
+    assert all(trial["balanced"] and Decimal(trial["debits"]) > 0 for trial in report["trial_balance"])
+    assert sum(Decimal(line["balance"]) for line in report["accounts"]) == 0
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"] <= report["latency_ms"]["max"]
+    assert _leftovers() == []
+    assert {name for name in os.listdir("/tmp") if name.startswith("dompbus-demo-")} == before
+
+
+def test_demo_with_a_file(tmp_path: Path) -> None:
+    """A file of the user's own; the report for people ends with the check."""
+    path = write_market(tmp_path / "mine_ethusdt_trades.csv", trades=200, seed=9)
+    done = run_cli("demo", "trading", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "over md.mine.ETHUSDT" in done.stdout
+    assert "200 settled" in done.stdout
+    assert done.stdout.endswith("books equal an independent recomputation: yes\n")
+
+
+def test_recorded_market_through_the_command(tmp_path: Path) -> None:
+    """`dompbus replay` of the recorded trades against `dompbus serve`, twice: the second time all of it is there."""
+    path = recorded("kraken_xbtusdt_trades.csv")
+    with ReplayServer(tmp_path / "server") as server:
+        first = run_cli("replay", str(path), "--to", server.url, "--json")
+        again = run_cli("replay", str(path), "--to", server.url, "--json")
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    one, two = json.loads(first.stdout), json.loads(again.stdout)
+    assert (one["booked_now"], one["booked_before"]) == (1000, 0)
+    assert (two["booked_now"], two["booked_before"]) == (0, 1000)
+    assert one["accounts"] == two["accounts"]
+    assert one["topic"] == "md.kraken.XBTUSDT"
