@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from dompbus.errors import DirectoryLocked
+from dompbus.storage.files import Buffer
 
 SECTOR = 512
 
@@ -186,7 +187,7 @@ class FakeFile:
         self.inode = inode
         self.writable = writable
 
-    def write(self, buffers: Sequence[bytes], offset: int) -> int:
+    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         assert self.writable
         data = b"".join(buffers)
         failure: BaseException | None = None

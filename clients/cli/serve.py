@@ -6,12 +6,14 @@ SIGINT end it cleanly with exit code 0: what was acknowledged is on disk, socket
 
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dompbus.clients.cli.config import SERVE_BASE
 from dompbus.clients.cli.output import print_json_line, print_line
+from dompbus.errors import DompbusError
 
 if TYPE_CHECKING:
     from dompbus.config import Config
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_command"]
 
-FAULT_POLL_SECONDS: Final = 0.5
+HEALTH_POLL_SECONDS: Final = 0.5
+STALL_SECONDS_MAX: Final = 30.0  # no command of the ledger takes as long
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _FLAGS: Final = {"data": "node.data", "listen": "node.listen", "http": "http.listen", "name": "node.name"}
 
@@ -77,10 +80,16 @@ def _announce(node: "Node", settings: "Config", as_json: bool) -> None:
 
 
 def _wait(node: "Node", stop: threading.Event) -> None:
-    """Until a signal comes, or the node's main loop has ended by a fault of its own (raised here).
+    """Until a signal comes. Raises DompbusError when the node's main loop stands still, for a supervisor to act on.
 
-    A ledger that lost its disk is no such fault: it answers with errors, /readyz says so, and the bus goes on.
+    A ledger that lost its disk does not end the node: it answers with errors, /readyz says so, and the bus goes on.
     """
-    while not stop.wait(FAULT_POLL_SECONDS):
-        if node.fault is not None:
-            raise node.fault
+    alive_s = time.monotonic()
+    while not stop.wait(HEALTH_POLL_SECONDS):
+        if node.healthy:
+            alive_s = time.monotonic()
+        elif time.monotonic() - alive_s > STALL_SECONDS_MAX:
+            raise DompbusError(
+                f"the node's main loop made no progress for {STALL_SECONDS_MAX:g} s, so this server ends; its log says"
+                " why. What was acknowledged is on disk; start it again"
+            )

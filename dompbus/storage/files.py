@@ -10,11 +10,13 @@ import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from dompbus.errors import DirectoryLocked, StorageError
 
-__all__ = ["File", "Files", "Lock", "OsFiles", "refusal", "write_all"]
+__all__ = ["Buffer", "File", "Files", "Lock", "OsFiles", "refusal", "write_all"]
+
+Buffer: TypeAlias = bytes | memoryview
 
 BUFFERS_PER_WRITE_MAX = 1024  # IOV_MAX on Linux
 LOCK_NAME = "LOCK"
@@ -26,7 +28,7 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 class File(Protocol):
     """One open file, read and written at given offsets."""
 
-    def write(self, buffers: Sequence[bytes], offset: int) -> int:
+    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         """Write the buffers one after the other; returns how many bytes were taken, which may be fewer."""
         ...
 
@@ -107,7 +109,7 @@ class OsFile:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def write(self, buffers: Sequence[bytes], offset: int) -> int:
+    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         """See `File.write`."""
         return os.pwritev(self._fd, buffers, offset)
 
@@ -220,7 +222,7 @@ class OsFiles:
         return OsLock(fd)
 
 
-def write_all(file: File, buffers: Sequence[bytes], offset: int) -> int:
+def write_all(file: File, buffers: Sequence[Buffer], offset: int) -> int:
     """Write every byte of the buffers from `offset` on, however short the single writes; returns the end."""
     for start in range(0, len(buffers), BUFFERS_PER_WRITE_MAX):
         rest = list(buffers[start : start + BUFFERS_PER_WRITE_MAX])
@@ -268,7 +270,7 @@ def _sign(fd: int) -> None:
         return
 
 
-def _after(buffers: Sequence[bytes], taken: int) -> list[bytes]:
+def _after(buffers: Sequence[Buffer], taken: int) -> list[Buffer]:
     """What is left of the buffers behind the first `taken` bytes."""
     for index, buffer in enumerate(buffers):
         if taken < len(buffer):

@@ -20,7 +20,7 @@ from dompbus.limits import (
     JOURNAL_SMALL_GROUP_BYTES,
     JOURNAL_ZERO_BYTES,
 )
-from dompbus.storage.files import File, Files, Lock, OsFiles, refusal, write_all
+from dompbus.storage.files import Buffer, File, Files, Lock, OsFiles, refusal, write_all
 from dompbus.storage.record import COMMAND, HEADER_BYTES, MARK, Encoded, Record, encode, encode_mark, record_bytes
 from dompbus.storage.scan import Segment, Survey, Tail, Walk, survey
 from dompbus.storage.segment import SEGMENT_HEADER_BYTES, STORE_ID_BYTES, SegmentHeader, create_segment, damage
@@ -236,7 +236,7 @@ class Journal:
         self._checksum = part.checksum
         self._last_seq = part.last_seq
 
-    def _make_room(self, end: int, size: int) -> list[bytes]:
+    def _make_room(self, end: int, size: int) -> list[Buffer]:
         """Reserve space in large steps; returns the zeroes to write behind a small group that ends at `end`.
 
         A sync is dear where it changes what the file system knows of the file: its size, or that a block is in

@@ -16,6 +16,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest as digest
 
 from dompbus.limits import JOURNAL_JOIN_BYTES, RECORD_BYTES_MAX, SEQ_MAX
+from dompbus.storage.files import Buffer
 
 __all__ = [
     "ALIGNMENT",
@@ -54,7 +55,7 @@ assert HEADER_BYTES % ALIGNMENT == 0
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One command in the journal. `session` and `number` are the client's, `timestamp` is the primary's, in ns.
 
-    `payload` is kept as it is; when writing, any contiguous buffer of bytes will do.
+    `payload` is kept as it is: to be written it may be a view of contiguous bytes, read from a journal it is `bytes`.
     """
 
     seq: int  # from 1, without holes
@@ -62,7 +63,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
     session: int  # unsigned 64 bits, as is number
     number: int
-    payload: bytes | memoryview
+    payload: Buffer
     kind: int = COMMAND
 
 
@@ -86,7 +87,7 @@ class Header(NamedTuple):
 class Encoded(NamedTuple):
     """Records ready to be written as one."""
 
-    buffers: list[bytes]
+    buffers: list[Buffer]
     size: int
     checksum: int  # of the last header: what the next record is chained to
     last_seq: int
@@ -98,8 +99,8 @@ def encode(records: Sequence[Record], *, previous: int, durable: int, seed: int)
     Small payloads are gathered, large ones are passed on without a copy. Raises `ValueError` for a payload
     over `RECORD_BYTES_MAX` or a field out of its range.
     """
-    buffers: list[bytes] = []
-    small: list[bytes] = []
+    buffers: list[Buffer] = []
+    small: list[Buffer] = []
     size = 0
     for record in records:
         payload = record.payload

@@ -205,7 +205,7 @@ def test_no_room_to_start(start: Any, tmp_path: Path) -> None:
 def test_disk_full_while_serving(start: Any) -> None:
     """When the journal can grow no more, clients get a typed error, readiness says so, the bus goes on, and after a
     restart with room everything that was acknowledged is there."""
-    server = start(file_bytes_max=1 << 20)
+    server = start(file_bytes_max=5 << 20)
     ready = server.ready()
     acknowledged = 0
     with dompbus.Client(ready["listen"]) as client:

@@ -13,21 +13,21 @@ import pytest
 from dompbus.errors import DirectoryLocked, StorageError
 from dompbus.limits import STATE_FILE_BYTES_MAX
 from dompbus.storage import OsFiles, StateFile
-from dompbus.storage.files import BUFFERS_PER_WRITE_MAX, OsFile, write_all
+from dompbus.storage.files import BUFFERS_PER_WRITE_MAX, Buffer, OsFile, write_all
 from tests.disk import Crash, Disk
 
 
 class Slow(OsFile):
     """Takes a few bytes at a time."""
 
-    def write(self, buffers: Sequence[bytes], offset: int) -> int:
+    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         return super().write([b"".join(buffers)[:5]], offset)
 
 
 class Deaf(OsFile):
     """Takes nothing and does not say why."""
 
-    def write(self, buffers: Sequence[bytes], offset: int) -> int:
+    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         return 0
 
 

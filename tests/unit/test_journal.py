@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 from dompbus.errors import ClosedError, DirectoryLocked, JournalDamaged, StorageError
 from dompbus.limits import MIB, RECORD_BYTES_MAX
 from dompbus.storage import COMMAND, Journal, Record, verify
-from dompbus.storage.files import OsFile
+from dompbus.storage.files import Buffer, OsFile
 from dompbus.storage.record import HEADER_BYTES, encode, parse_header, record_bytes
 from dompbus.storage.segment import SEGMENT_HEADER_BYTES
 
@@ -310,7 +310,7 @@ def test_use_after_close(tmp_path: Path) -> None:
 def test_an_interruption_stops_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle of a write leaves the file uncertain: passed on, and no further write is accepted."""
 
-    def interrupt(_self: OsFile, _buffers: Sequence[bytes], _offset: int) -> int:
+    def interrupt(_self: OsFile, _buffers: Sequence[Buffer], _offset: int) -> int:
         raise KeyboardInterrupt
 
     journal = Journal.open(tmp_path)

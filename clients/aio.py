@@ -1,0 +1,327 @@
+"""The asyncio client: the same calls, awaited.
+
+The law here: no thread, no `zmq.asyncio`: the loop watches one descriptor, and a turn of the reactor does the rest.
+This file and `blocking.py` read alike and behave alike; one conformance suite holds them together.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+from dompbus.bus.link import State
+from dompbus.bus.outbox import Receipt
+from dompbus.bus.reader import Batch, Gap, Reader
+from dompbus.config import Config
+from dompbus.counters import Counters
+from dompbus.errors import ClosedError, DompbusError, InvalidTopic, Timeout, Unreachable
+from dompbus.ledger.client import AsyncLedgerClient
+from dompbus.runtime.answers import check_delivery, interpret
+from dompbus.runtime.blocking import new_link_core
+from dompbus.runtime.link import Link
+from dompbus.runtime.publishing import Publishing
+from dompbus.runtime.reactor import Reactor
+from dompbus.wire.message import encode_value
+
+__all__ = ["AsyncClient", "AsyncSubscription"]
+
+
+class AsyncSubscription:
+    """Messages of one pattern, in order: `async for message in await client.subscribe(...)`."""
+
+    def __init__(self, client: "AsyncClient", reader: Reader) -> None:
+        self.pattern = reader.pattern
+        self._client = client
+        self._reader = reader
+        self._batches: deque[Batch | Gap] = deque()
+        self._items: deque[Any] = deque()
+
+    async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as the blocking twin
+        """Return the next message (or `Gap`, or `Unknown`); raise `Timeout` when none came in `timeout` seconds."""
+        while not self._items:
+            batch = await self._next_batch(timeout)
+            if isinstance(batch, Gap):
+                return batch
+            self._items.extend(batch.messages)
+        return self._items.popleft()
+
+    async def batches(self, timeout: float | None = None) -> AsyncIterator[Batch | Gap]:  # noqa: ASYNC109
+        """Iterate over batches as they travelled, with topic, epoch, seq and time; fastest. Ends when closed.
+
+        Raises `Timeout` when none came in `timeout` seconds. Messages of a batch that `receive` has begun are not
+        repeated.
+        """
+        while True:
+            try:
+                batch = await self._next_batch(timeout)
+            except ClosedError:
+                return
+            yield batch
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while self._items:
+            yield self._items.popleft()
+        async for batch in self.batches():
+            if isinstance(batch, Gap):
+                yield batch
+            else:
+                for message in batch.messages:
+                    yield message
+
+    async def close(self) -> None:
+        """Unsubscribe; iterations end."""
+        self._client._unsubscribe(self._reader)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _next_batch(self, timeout: float | None) -> Batch | Gap:  # noqa: ASYNC109
+        if not self._batches:
+            self._batches.extend(await self._client._take(self._reader, timeout))
+        return self._batches.popleft()
+
+
+class AsyncClient:
+    """A client of one node: `async with dompbus.AsyncClient("tcp://127.0.0.1:7400") as client: ...`
+
+    `timeout` (seconds) is the deadline of calls that name none. Belongs to the event loop in which it is first used.
+    Every await may be cancelled without harm to the others.
+    """
+
+    def __init__(self, url: str, *, name: str = "client", timeout: float = 5.0, config: Config | None = None) -> None:
+        self.url = url
+        self.counters = Counters()
+        self._config = Config.of(config, timeouts_request=timeout)
+        self._core = new_link_core(self._config, self.counters, name)
+        self._reactor = Reactor(self._work)
+        self._publishing = Publishing(
+            self._core.outbox,
+            self._reactor,
+            send=self._turn,
+            wake=self._wake,
+            linger_ns=int(self._config.batch.linger * 1e9),
+        )
+        self._link = Link(url, self._core, self._reactor, queue_frames=self._config.flow.socket_queue_frames)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
+
+    async def publish(self, topic: str, message: Any, *, urgent: bool = False) -> Receipt:
+        """Publish one message through the node; returns at once. False receipt: dropped, and why."""
+        self._attach()
+        return self._publishing.publish(topic, message, urgent=urgent)
+
+    async def publish_many(self, topic: str, messages: Sequence[Any]) -> Receipt:
+        """Publish messages of one topic, in order, in as few frames as possible."""
+        self._attach()
+        return self._publishing.publish_many(topic, messages)
+
+    async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Return when all that was published has been handed to the transport."""
+        if not await self._wait(lambda: self._core.outbox.empty, self._seconds(timeout)):
+            raise self._no_answer(f"{self.url} has not taken what was published")
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        type: Any = None,  # noqa: A002 - the word that users type
+        delivery: str = "reliable",
+        timeout: float | None = None,
+    ) -> "_Subscribing":
+        """Subscribe to a topic or pattern: `async for message in await client.subscribe(...)`.
+
+        Resolves when the node has confirmed. For `type`, `Gap` and `Unknown` see `Client.subscribe`.
+        """
+        check_delivery(delivery)
+        return _Subscribing(lambda: self._subscribe(pattern, type, self._seconds(timeout)))
+
+    async def request(
+        self,
+        service: str,
+        value: Any = None,
+        *,
+        type: Any = None,  # noqa: A002
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        """Ask a service; return its answer decoded into `type`. Errors as `Client.request`."""
+        payload = encode_value(value)
+        loop = self._attach()
+        now_ns = time.monotonic_ns()
+        deadline_ns = now_ns + int(self._seconds(timeout) * 1e9)
+        outstanding = self._core.request(service, payload, deadline_ns=deadline_ns, now_ns=now_ns)
+        answered: asyncio.Future[None] = loop.create_future()
+        outstanding.notify = lambda: answered.done() or answered.set_result(None)
+        self._turn()
+        try:
+            await answered
+        except asyncio.CancelledError:
+            self._core.forget(outstanding)
+            raise
+        if outstanding.reply is None:
+            self._reactor.check_usable()
+            raise self._no_answer(f"no answer from {service!r} at {self.url} in time; it may have been carried out")
+        return interpret(outstanding, type)
+
+    @cached_property
+    def ledger(self) -> AsyncLedgerClient:
+        """The default book: accounts and transfers of `dompbus.ledger`."""
+        return AsyncLedgerClient(self._call_ledger)
+
+    async def close(self) -> None:
+        """Send what is left, say goodbye, close the sockets. Idempotent."""
+        if self._reactor.closed:
+            return
+        if self._core.state is State.READY and not self._core.outbox.empty:
+            with suppress(DompbusError):
+                await self.flush(self._config.timeouts.close)
+        if self._loop is not None:
+            self._loop.remove_reader(self._reactor.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reactor.close(self._farewell)
+        self._release()
+
+    async def __aenter__(self) -> Self:
+        self._attach()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _attach(self) -> asyncio.AbstractEventLoop:
+        """Have the running loop watch our descriptor, on first use."""
+        self._reactor.check_usable()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            loop.add_reader(self._reactor.fileno(), self._turn)
+        elif self._loop is not loop:
+            raise RuntimeError("an AsyncClient belongs to the event loop in which it was first used")
+        return loop
+
+    def _turn(self) -> None:
+        """Pump, set the timer for what comes next, and tell those whose wait is over."""
+        next_ns = self._reactor.turn()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if next_ns is not None and self._loop is not None:
+            delay = max(0.0, (next_ns - time.monotonic_ns()) / 1e9)
+            self._timer = self._loop.call_later(delay, self._turn)
+        self._release()
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon(self._turn)
+
+    def _work(self, now_ns: int) -> int | None:
+        if not self._core.outbox.empty:
+            self._core.begin(now_ns)
+        linger_ns = self._publishing.hold_until(now_ns)
+        if linger_ns is None:
+            self._core.publish_gathered()
+        next_ns = self._link.work(now_ns)
+        return min((at for at in (linger_ns, next_ns) if at is not None), default=None)
+
+    def _release(self) -> None:
+        for future, ready in list(self._waiters.items()):
+            if not future.done() and (self._reactor.closed or ready()):
+                future.set_result(None)
+
+    async def _wait(self, ready: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until `ready()`; False when the time passed first."""
+        loop = self._attach()
+        self._turn()
+        if ready():
+            return True
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiters[future] = ready
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            del self._waiters[future]
+        self._reactor.check_usable()
+        return True
+
+    async def _subscribe(self, pattern: str, type: Any, seconds: float) -> AsyncSubscription:  # noqa: A002
+        self._attach()
+        reader = self._core.subscribe(pattern, type, time.monotonic_ns())
+        try:
+            if not await self._wait(lambda: reader.subscribed or bool(reader.error), seconds):
+                raise self._no_answer(f"no answer from {self.url} to the subscription of {pattern!r}")
+            if reader.error:
+                raise InvalidTopic(reader.error)
+        except BaseException:
+            self._unsubscribe(reader)
+            raise
+        return AsyncSubscription(self, reader)
+
+    def _unsubscribe(self, reader: Reader) -> None:
+        if not self._reactor.closed:
+            self._core.unsubscribe(reader)
+            self._turn()
+        reader.closed = True
+        self._release()
+
+    async def _take(self, reader: Reader, seconds: float | None) -> list[Batch | Gap]:
+        if not reader.ready and not await self._wait(lambda: reader.ready or reader.closed, seconds):
+            raise Timeout(f"nothing on {reader.pattern!r} for {seconds} s")
+        batches = reader.take()
+        if not batches and reader.closed:
+            raise ClosedError(f"the subscription of {reader.pattern!r} is closed")
+        return batches
+
+    def _farewell(self) -> None:
+        self._core.close()
+        self._link.work(time.monotonic_ns())
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._config.timeouts.request if timeout is None else timeout
+
+    def _no_answer(self, what: str) -> DompbusError:
+        if self._core.node is None:
+            return Unreachable(f"no node answers at {self.url}: is it running, and is the address right?")
+        return Timeout(what)
+
+    async def _call_ledger(self, payload: bytes, *, query: bool) -> bytes:
+        answer: bytes = await self.request("ledger.query" if query else "ledger", payload, type=bytes)
+        return answer
+
+
+class _Subscribing:
+    """What `subscribe` returns: await it, or use it in `async with`."""
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        self._begin = begin
+        self._subscription: AsyncSubscription | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncSubscription]:
+        subscription: AsyncSubscription = yield from self._begin().__await__()
+        return subscription
+
+    async def __aenter__(self) -> AsyncSubscription:
+        self._subscription = await self
+        return self._subscription
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._subscription is not None:
+            await self._subscription.close()
