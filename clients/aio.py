@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -134,7 +134,7 @@ class AsyncClient:
         self,
         pattern: str,
         *,
-        type: Any = None,  # noqa: A002 - the word that users type
+        type: Any = None,
         delivery: str = "reliable",
         timeout: float | None = None,
     ) -> "_Subscribing":
@@ -150,7 +150,7 @@ class AsyncClient:
         service: str,
         value: Any = None,
         *,
-        type: Any = None,  # noqa: A002
+        type: Any = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Any:
         """Ask a service; return its answer decoded into `type`. Errors as `Client.request`."""
@@ -160,7 +160,7 @@ class AsyncClient:
         deadline_ns = now_ns + int(self._seconds(timeout) * 1e9)
         outstanding = self._core.request(service, payload, deadline_ns=deadline_ns, now_ns=now_ns)
         answered: asyncio.Future[None] = loop.create_future()
-        outstanding.notify = lambda: answered.done() or answered.set_result(None)
+        outstanding.notify = partial(_resolve, answered)
         self._turn()
         try:
             await answered
@@ -260,7 +260,7 @@ class AsyncClient:
         self._reactor.check_usable()
         return True
 
-    async def _subscribe(self, pattern: str, type: Any, seconds: float) -> AsyncSubscription:  # noqa: A002
+    async def _subscribe(self, pattern: str, type: Any, seconds: float) -> AsyncSubscription:
         self._attach()
         reader = self._core.subscribe(pattern, type, time.monotonic_ns())
         try:
@@ -303,6 +303,11 @@ class AsyncClient:
     async def _call_ledger(self, payload: bytes, *, query: bool) -> bytes:
         answer: bytes = await self.request("ledger.query" if query else "ledger", payload, type=bytes)
         return answer
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Subscribing:

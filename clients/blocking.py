@@ -51,7 +51,7 @@ class Client:
         self,
         pattern: str,
         *,
-        type: Any = None,  # noqa: A002 - the word that users type
+        type: Any = None,
         delivery: str = "reliable",
         timeout: float | None = None,
     ) -> Subscription:
@@ -63,7 +63,7 @@ class Client:
         """
         return self._link.subscribe(pattern, type=type, delivery=delivery, timeout=timeout)
 
-    def request(self, service: str, value: Any = None, *, type: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
+    def request(self, service: str, value: Any = None, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service; return its answer decoded into `type`.
 
         Raises `Timeout`, `Unreachable`, `NoService`, `Overloaded`, `Denied`, `SessionExpired`, `RemoteError`,

@@ -146,7 +146,7 @@ class LinkCore:
 
     # -- what the user asks for --------------------------------------------------------------------------------
 
-    def subscribe(self, pattern: str, type: Any, now_ns: int) -> Reader:  # noqa: A002 - the public word
+    def subscribe(self, pattern: str, type: Any, now_ns: int) -> Reader:
         """Open a subscription; it is live when `reader.subscribed`, or refused when `reader.error`."""
         check_pattern(pattern)
         if len(self.readers) >= limits.SUBSCRIPTIONS_PER_PEER_MAX:
@@ -179,7 +179,9 @@ class LinkCore:
     def request(self, service: str, payload: bytes, *, deadline_ns: int, now_ns: int) -> Outstanding:
         """Ask a service; `payload` is one msgpack value."""
         if len(payload) > limits.BODY_BYTES_MAX - 1024:
-            raise InvalidMessage(f"a request of {len(payload)} bytes; at most {limits.BODY_BYTES_MAX - 1024} can travel")
+            raise InvalidMessage(
+                f"a request of {len(payload)} bytes; at most {limits.BODY_BYTES_MAX - 1024} can travel"
+            )
         if len(self._requests) >= limits.OUTSTANDING_REQUESTS_MAX:
             raise Overloaded(f"{limits.OUTSTANDING_REQUESTS_MAX} requests are waiting for an answer already")
         self._next_number += 1
@@ -399,7 +401,11 @@ class LinkCore:
         """Ask for a sign of life after an interval of silence; after three, greet again."""
         silence = now_ns - self._heard_ns
         if self.node is not None and silence >= self._heartbeat_ns and now_ns - self._ping_ns >= self._heartbeat_ns:
-            missed = self.state is State.READY and self._ping_ns > self._heard_ns and silence >= limits.HEARTBEATS_MISSED_MAX * self._heartbeat_ns
+            missed = (
+                self.state is State.READY
+                and self._ping_ns > self._heard_ns
+                and silence >= limits.HEARTBEATS_MISSED_MAX * self._heartbeat_ns
+            )
             self._ping_ns = now_ns
             self._effects.append(Control(control_frame(Ping(now_ns), epoch=self.incarnation)))
             if missed:
@@ -416,11 +422,9 @@ class LinkCore:
         frames = []
         for run in runs:  # a run is a batch already; the node regroups them by channel
             body = b"\x91" + run.data
-            frames.append(
-                pack(Kind.PUBLISH, body, count=run.count, epoch=self.incarnation, seq=self._publish_seq)
-            )
-            self._publish_seq += run.count
-        self.counters.messages_published += sum(run.count for run in runs)
+            frames.append(pack(Kind.PUBLISH, body, count=run.length, epoch=self.incarnation, seq=self._publish_seq))
+            self._publish_seq += run.length
+        self.counters.messages_published += sum(run.length for run in runs)
         return frames
 
     def _send(self, body: Any) -> None:

@@ -259,7 +259,7 @@ class NodeCore:
         unsubscribe: Unsubscribe = decode_body(frame)
         self._unsubscribe(peer, unsubscribe.id)
 
-    def _unsubscribe(self, peer: _Peer, id: int) -> None:  # noqa: A002 - the protocol's word
+    def _unsubscribe(self, peer: _Peer, id: int) -> None:
         channel = peer.subscriptions.pop(id, None)
         if channel is not None:
             channel.readers -= 1
@@ -366,5 +366,3 @@ def _array_length(raw: msgspec.Raw) -> int:
     if first in (0xDC, 0xDD):
         return int.from_bytes(view[1 : 3 if first == 0xDC else 5], "big")
     raise ValueError("a run holds no array of messages")
-
-

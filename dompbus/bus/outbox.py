@@ -54,7 +54,7 @@ class EncodedRun(NamedTuple):
     """Consecutive messages of one topic, encoded as `[topic, [message, ...]]`."""
 
     stream: Stream
-    count: int
+    length: int  # in messages
     data: bytes
 
 

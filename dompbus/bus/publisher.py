@@ -24,7 +24,7 @@ REPAIR_FRAMES_MAX: Final = 64  # per NAK: a reader that needs more asks again, s
 
 class _Sent(NamedTuple):
     seq: int
-    count: int
+    length: int  # in messages
     frame: bytes  # without the channel's prefix
 
 
@@ -139,7 +139,7 @@ class Publisher(Outbox):
         oldest = channel.ring[0].seq if channel.ring else channel.seq
         last = min(last, channel.seq - 1)
         lost = (first, min(last, oldest - 1)) if first < oldest and first <= last else None
-        frames = [sent.frame for sent in channel.ring if sent.seq <= last and sent.seq + sent.count > first]
+        frames = [sent.frame for sent in channel.ring if sent.seq <= last and sent.seq + sent.length > first]
         return frames[:REPAIR_FRAMES_MAX], lost
 
     def _cut(self, channel: Channel, time_ns: int, frames: list[bytes]) -> None:
@@ -149,14 +149,14 @@ class Publisher(Outbox):
         count = size = 0
         for run in runs:
             if part and (
-                count + run.count > self.batch_messages_max
+                count + run.length > self.batch_messages_max
                 or size + len(run.data) > self._batch_bytes_max
                 or len(part) >= limits.RUNS_PER_FRAME_MAX
             ):
                 frames.append(self._frame(channel, part, count, time_ns))
                 part, count, size = [], 0, 0
             part.append(run)
-            count += run.count
+            count += run.length
             size += len(run.data)
         frames.append(self._frame(channel, part, count, time_ns))
 

@@ -65,7 +65,7 @@ class Reader:
         "subscribed",
     )
 
-    def __init__(self, id: int, pattern: str, type: Any, counters: Counters) -> None:  # noqa: A002 - protocol's words
+    def __init__(self, id: int, pattern: str, type: Any, counters: Counters) -> None:
         self.id = id
         self.pattern = pattern
         self.counters = counters

@@ -61,7 +61,9 @@ class Replica:
             self._apply(record)
             self._epoch = max(self._epoch, record.epoch)
 
-    def submit(self, session: int, number: int, attempt: int, command: bytes | memoryview, context: Any) -> Answer | None:
+    def submit(
+        self, session: int, number: int, attempt: int, command: bytes | memoryview, context: Any
+    ) -> Answer | None:
         """Take a command. Returns its answer at once if it was carried out before, else None: it will come."""
         known = self._replies.begin(session, number, attempt)
         if isinstance(known, bytes):
@@ -102,8 +104,8 @@ class Replica:
         for submitted, record in group:
             result = self._apply(record)
             answers.append(Answer(submitted.context, result))
-            for context in self._repeats.pop((submitted.session, submitted.number), ()):
-                answers.append(Answer(context, result))
+            repeats = self._repeats.pop((submitted.session, submitted.number), ())
+            answers += [Answer(context, result) for context in repeats]
         return answers
 
     def abandon(self) -> list[Any]:

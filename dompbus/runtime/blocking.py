@@ -116,7 +116,7 @@ class BlockingLink:
         self,
         pattern: str,
         *,
-        type: Any = None,  # noqa: A002 - the public word
+        type: Any = None,
         delivery: str = "reliable",
         timeout: float | None = None,
     ) -> Subscription:
@@ -156,7 +156,7 @@ class BlockingLink:
             raise ClosedError(f"the subscription of {reader.pattern!r} is closed")
         return batches
 
-    def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
+    def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service and wait for its answer; see `Client.request`."""
         payload = encode_value(value)
         deadline_ns = self._deadline_ns(timeout)

@@ -15,7 +15,6 @@ from dompbus.runtime.transport import connect_dealer, connect_sub, reachable_end
 __all__ = ["Link"]
 
 
-
 class Link:
     """One connection to one node, within a reactor."""
 

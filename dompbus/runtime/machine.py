@@ -86,7 +86,9 @@ class MachineHost:
             return
         answer = self._replica.submit(call.session, call.request.number, call.request.attempt, command, call)
         if answer is not None:
-            self._respond(call, ReplyStatus.SESSION_EXPIRED if answer.expired else ReplyStatus.OK, encode(answer.result))
+            self._respond(
+                call, ReplyStatus.SESSION_EXPIRED if answer.expired else ReplyStatus.OK, encode(answer.result)
+            )
 
     def query(self, call: Call) -> None:
         """Answer a query at once."""

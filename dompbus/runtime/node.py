@@ -197,11 +197,11 @@ class Node:
 
     # -- as a client of itself ---------------------------------------------------------------------------------
 
-    def subscribe(self, pattern: str, *, type: Any = None, delivery: str = "reliable") -> Subscription:  # noqa: A002
+    def subscribe(self, pattern: str, *, type: Any = None, delivery: str = "reliable") -> Subscription:
         """Subscribe to what this node carries; see `Client.subscribe`. Iterate on a thread of your own."""
         return self._link().subscribe(pattern, type=type, delivery=delivery)
 
-    def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:  # noqa: A002
+    def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service of this node; see `Client.request`. Not from a handler, which would wait for itself."""
         return self._link().request(service, value, type=type, timeout=timeout)
 
@@ -325,4 +325,3 @@ def next_epoch(directory: Path) -> int:
     epoch = max(time.time_ns(), seen + 1)
     state.write(b"%d" % epoch)
     return epoch
-

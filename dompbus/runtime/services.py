@@ -77,9 +77,7 @@ class Service:
                 _log.warning("service %s held up the node for %d ms: give it threads=", self.name, elapsed_ns // 10**6)
 
 
-def _later(
-    reactor: Reactor, answer: Callable[[ReplyStatus, bytes], None], status: ReplyStatus, payload: bytes
-) -> None:
+def _later(reactor: Reactor, answer: Callable[[ReplyStatus, bytes], None], status: ReplyStatus, payload: bytes) -> None:
     reactor.call(lambda: answer(status, payload))
 
 

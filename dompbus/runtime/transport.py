@@ -16,7 +16,15 @@ from dompbus import limits
 from dompbus.errors import EndpointError
 from dompbus.runtime import memory
 
-__all__ = ["Socket", "bind_router", "bind_xpub", "connect_dealer", "connect_sub", "reachable_endpoint", "watch_handshakes"]
+__all__ = [
+    "Socket",
+    "bind_router",
+    "bind_xpub",
+    "connect_dealer",
+    "connect_sub",
+    "reachable_endpoint",
+    "watch_handshakes",
+]
 
 _COPY_BYTES_MAX: Final = 64 * limits.KIB  # above this pyzmq gains by not copying; measured by its authors and here
 _TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]/]+):(?P<port>\d+|\*)")
@@ -57,7 +65,8 @@ class _ZmqSocket:
 
     def __init__(self, kind: int, *, queue_frames: int) -> None:
         self.endpoint = ""
-        self._socket = socket = zmq.Context.instance().socket(kind)
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+        self._socket = socket
         socket.setsockopt(zmq.LINGER, _CLOSE_LINGER_MS)
         socket.setsockopt(zmq.SNDHWM, queue_frames)
         socket.setsockopt(zmq.RCVHWM, queue_frames)
@@ -97,7 +106,7 @@ class _ZmqSocket:
         return int(self._socket.getsockopt(zmq.FD))
 
     def readable(self) -> bool:
-        return bool(self._get(zmq.EVENTS) & zmq.POLLIN)
+        return bool(int(self._get(zmq.EVENTS)) & zmq.POLLIN)
 
     def recv(self) -> list[bytes] | None:
         try:
@@ -149,7 +158,7 @@ class HandshakeMonitor:
         return int(self._socket.getsockopt(zmq.FD))
 
     def readable(self) -> bool:
-        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def recv(self) -> list[bytes] | None:
         try:
@@ -160,7 +169,7 @@ class HandshakeMonitor:
     def send(self, parts: list[bytes]) -> bool:
         raise AssertionError("a monitor only listens")
 
-    subscribe = unsubscribe = lambda self, prefix: None  # noqa: E731 - a monitor has no channels
+    subscribe = unsubscribe = lambda self, prefix: None
 
     def close(self) -> None:
         self._watched.disable_monitor()
@@ -236,7 +245,7 @@ def _public_endpoint(asked: str, bound: str) -> str:
 
 def _why_not_bound(endpoint: str, error: zmq.ZMQError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{endpoint} is in use by another process: stop it, or listen elsewhere (tcp://127.0.0.1:0 picks a free port)"
+        return f"{endpoint} is in use by another process: stop it, or listen elsewhere (port 0 picks a free one)"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"not allowed to listen at {endpoint}: choose a port above 1023 or a path that is writable"
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):

@@ -45,7 +45,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all control bodies."""
 
 
-class Subscribe(_Body):
+class Subscribe(_Body, frozen=True):
     """Ask for the channel of `pattern`. `epoch` and `seq` (next expected) are set when a subscription resumes."""
 
     id: _U63
@@ -54,7 +54,7 @@ class Subscribe(_Body):
     seq: _U63 = 0
 
 
-class Subscribed(_Body):
+class Subscribed(_Body, frozen=True):
     """The channel's position at the moment of subscription: the first message that belongs to it has `seq`."""
 
     id: _U63
@@ -63,13 +63,13 @@ class Subscribed(_Body):
     error: _Text = ""
 
 
-class Unsubscribe(_Body):
+class Unsubscribe(_Body, frozen=True):
     """End one subscription."""
 
     id: _U63
 
 
-class Request(_Body):
+class Request(_Body, frozen=True):
     """One call. The peer's incarnation and `number` name it for ever: a repeat gets the same reply.
 
     `budget_ns` is the time left for it; `attempt` is 1 the first time.
@@ -95,7 +95,7 @@ class ReplyStatus(IntEnum):
     INVALID = 7  # payload: text; the request does not decode into what the service takes
 
 
-class Reply(_Body):
+class Reply(_Body, frozen=True):
     """The answer to request `number` of the peer that it is sent to."""
 
     number: _U63
@@ -103,7 +103,7 @@ class Reply(_Body):
     payload: msgspec.Raw
 
 
-class Hello(_Body):
+class Hello(_Body, frozen=True):
     """The first frame of a peer: who it is, and whatever it already wants, so that one round trip is enough."""
 
     incarnation: _U63
@@ -112,7 +112,7 @@ class Hello(_Body):
     requests: Annotated[list[Request], msgspec.Meta(max_length=limits.REQUESTS_PER_FRAME_MAX)] = []
 
 
-class Welcome(_Body):
+class Welcome(_Body, frozen=True):
     """The node's answer to `Hello`: who it is and where its other sockets are."""
 
     incarnation: _U63
@@ -123,7 +123,7 @@ class Welcome(_Body):
     subscribed: Annotated[list[Subscribed], msgspec.Meta(max_length=limits.SUBSCRIPTIONS_PER_PEER_MAX)] = []
 
 
-class Refused(_Body):
+class Refused(_Body, frozen=True):
     """A frame was not accepted. `kind` is the refused frame's kind where it could be read, else 0."""
 
     reason: _Text
@@ -131,19 +131,19 @@ class Refused(_Body):
     kind: _U63 = 0
 
 
-class Goodbye(_Body):
+class Goodbye(_Body, frozen=True):
     """The sender is leaving on purpose."""
 
     reason: _Text = ""
 
 
-class Joined(_Body):
+class Joined(_Body, frozen=True):
     """Sent on a peer's private channel once its SUB link is live: the next `seq` of each of its subscriptions."""
 
     positions: Annotated[list[tuple[_U63, _U63]], msgspec.Meta(max_length=limits.SUBSCRIPTIONS_PER_PEER_MAX)]
 
 
-class Nak(_Body):
+class Nak(_Body, frozen=True):
     """Messages `first` to `last` of a subscription did not arrive; please send them again."""
 
     id: _U63
@@ -152,7 +152,7 @@ class Nak(_Body):
     last: _U63
 
 
-class Lost(_Body):
+class Lost(_Body, frozen=True):
     """Messages `first` to `last` of a subscription can no longer be sent again."""
 
     id: _U63
@@ -161,13 +161,13 @@ class Lost(_Body):
     last: _U63
 
 
-class Ping(_Body):
+class Ping(_Body, frozen=True):
     """Asks for a `Pong` with the same token."""
 
     token: _U63
 
 
-class Pong(_Body):
+class Pong(_Body, frozen=True):
     """Who answers; `known` tells whether it still knows the asking peer."""
 
     token: _U63
@@ -193,7 +193,6 @@ BODIES: Final[dict[Kind, Any]] = {
 }
 _KINDS: Final = {body: kind for kind, body in BODIES.items()}
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(body) for kind, body in BODIES.items()}
-
 
 
 def control_frame(body: _Body, *, epoch: int = 0, time_ns: int = 0, prefix: bytes = b"") -> bytes:

@@ -4,7 +4,8 @@ The law here: a reader never fails on a message it does not know. Types carry th
 appended with defaults, so old readers ignore them and new readers fill them in; anything else arrives as `Unknown`.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, dataclass_transform
 
 import msgspec
 
@@ -14,12 +15,30 @@ from dompbus.wire.frame import FrameError, Refusal
 __all__ = ["DECODE_ERRORS", "ENCODE_ERRORS", "Decoder", "Message", "Run", "Unknown", "encode", "encode_value"]
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
-    """Base of published types: `class Trade(Message, tag="trade")`. The tag defaults to the class name.
+if TYPE_CHECKING:
+    # Type checkers do not let an unmarked subclass of a frozen Struct be frozen too; this says that it is.
+    @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+    class Message:
+        """Base of published types."""
 
-    Frozen, because it may be encoded after `publish` has returned. Fields travel by position: evolve a type by
-    appending fields that have defaults, never by reordering or removing.
-    """
+        def __init_subclass__(
+            cls,
+            *,
+            tag: str | int | bool | Callable[[str], str | int] | None = None,
+            kw_only: bool = False,
+            array_like: bool = True,
+            gc: bool = False,
+            rename: Any = None,
+            omit_defaults: bool = False,
+        ) -> None: ...
+else:
+
+    class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+        """Base of published types: `class Trade(Message, tag="trade")`. The tag defaults to the class name.
+
+        Frozen, because it may be encoded after `publish` has returned. Fields travel by position: evolve a type by
+        appending fields that have defaults, never by reordering or removing.
+        """
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -59,7 +78,7 @@ class Decoder:
 
     __slots__ = ("_one", "_runs")
 
-    def __init__(self, type: Any = None) -> None:  # noqa: A002 - the name that `subscribe(type=...)` gives it
+    def __init__(self, type: Any = None) -> None:
         wanted = Any if type is None else type
         try:
             self._runs = msgspec.msgpack.Decoder(list[tuple[str, list[wanted]]])  # type: ignore[valid-type] # built at run time
@@ -98,5 +117,3 @@ def _tag_of(raw: msgspec.Raw) -> str | None:
     if isinstance(value, dict) and isinstance(value.get("type"), str):
         return str(value["type"])
     return None
-
-
