@@ -1,6 +1,7 @@
 """Whole systems from parts: a node with its ledger, in a process of its own or inside yours."""
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from dompbus.clients.blocking import Client
 from dompbus.config import Config
 from dompbus.ledger.service import host_ledger
 from dompbus.runtime.node import Node
+from dompbus.storage import StateFile
 
 __all__ = ["build_node", "embedded"]
 
@@ -19,14 +21,25 @@ def build_node(config: Config) -> Node:
 
     Raises `DirectoryLocked`, `JournalDamaged`, `StorageError`.
     """
-    node = Node(config)
+    if not config.ledger.enabled:
+        return Node(config)
+    data = Path(config.node.data)
+    node = Node(config, epoch=_next_epoch(data))
     try:
-        if config.ledger.enabled:
-            host_ledger(node, Path(config.node.data))
+        host_ledger(node, data)
     except BaseException:
         node.close()
         raise
     return node
+
+
+def _next_epoch(data: Path) -> int:
+    """Return an epoch above every one that this directory has seen, and note it. The clock may have been set back."""
+    state = StateFile(data / "epoch")
+    seen = int(state.read() or b"0")
+    epoch = max(time.time_ns(), seen + 1)
+    state.write(b"%d" % epoch)
+    return epoch
 
 
 @contextmanager

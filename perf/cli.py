@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from perf.machine import machine
+from perf.machine import machine, other_load
 from perf.plot import MissingPlotter, plot
 from perf.report import print_list, print_results, progress, unjudged
 from perf.results import Entry, entries_of, load, save
@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LookupError as error:
         progress(f"perf: {error.args[0]}")
         return 2
+    warning = other_load()
+    if warning:
+        progress(f"perf: {warning}")
     try:
         entries = [entry for work in works for entry in _measure(work, quick=options.quick, plots=options.plot)]
     except KeyboardInterrupt:

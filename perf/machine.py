@@ -4,7 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["machine"]
+__all__ = ["machine", "other_load"]
 
 
 def machine() -> str:
@@ -21,6 +21,14 @@ def machine() -> str:
         f"libzmq {zmq.zmq_version()}",
     ]
     return ", ".join(parts)
+
+
+def other_load() -> str | None:
+    """Say that the machine was busy before we began, when it was: ratios bear it, single rounds suffer."""
+    cores, (load, _, _) = len(os.sched_getaffinity(0)), os.getloadavg()
+    if load < cores / 2:
+        return None
+    return f"this machine is busy with something else (load {load:.1f} on {cores} cores): expect wide spreads"
 
 
 def _processor() -> str:

@@ -298,7 +298,7 @@ class LinkCore:
             if room > 0 and len(requests) < limits.REQUESTS_PER_FRAME_MAX:
                 requests.append(self._attempt(outstanding, now_ns))
         wanted = [Subscribe(reader.id, reader.pattern, reader.epoch, reader.seq) for reader in self.readers.values()]
-        self._send(Hello(self.incarnation, self.name, wanted, requests))
+        self._send(Hello(self.incarnation, self.name, self.node.incarnation if self.node else 0, wanted, requests))
 
     # -- kinds of frame ----------------------------------------------------------------------------------------
 

@@ -67,12 +67,13 @@ class Effects(NamedTuple):
 
 
 class _Peer:
-    __slots__ = ("identity", "incarnation", "name", "seen_ns", "subscriptions")
+    __slots__ = ("identity", "incarnation", "name", "returning", "seen_ns", "subscriptions")
 
-    def __init__(self, identity: bytes, incarnation: int, name: str, now_ns: int) -> None:
+    def __init__(self, identity: bytes, hello: Hello, now_ns: int, *, returning: bool) -> None:
         self.identity = identity
-        self.incarnation = incarnation
-        self.name = name
+        self.incarnation = hello.incarnation
+        self.name = hello.name
+        self.returning = returning  # it was welcomed by this incarnation before, and by no other since
         self.seen_ns = now_ns
         self.subscriptions: dict[int, Channel] = {}
 
@@ -220,7 +221,7 @@ class NodeCore:
         old = self._by_incarnation.get(hello.incarnation) or self._peers.get(identity)
         if old is None and len(self._peers) >= limits.PEERS_MAX:
             raise FrameError(Refusal.TOO_MANY, f"this node has {limits.PEERS_MAX} peers, which is its limit")
-        peer = _Peer(identity, hello.incarnation, hello.name, now_ns)
+        peer = _Peer(identity, hello, now_ns, returning=hello.node == self.incarnation)
         subscribed = [self._subscribe(peer, subscribe) for subscribe in hello.subscriptions]
         if old is not None:  # after the new subscriptions, so that channels both hold live on
             self._forget(old)
@@ -318,7 +319,7 @@ class NodeCore:
             self._answer(peer, request, ReplyStatus.NO_SERVICE)
             return
         if not service.remembers:
-            known = self._replies.begin(peer.incarnation, request.number, request.attempt)
+            known = self._replies.begin(peer.incarnation, request.number, request.attempt, sole=peer.returning)
             if isinstance(known, bytes):
                 self._send(peer, known)
                 return

@@ -75,7 +75,7 @@ class Reader:
         self.closed = False
         self.error = ""
         self._decoder = Decoder(type)
-        self._held: SortedDict = SortedDict()  # seq -> Frame, all beyond a hole
+        self._held: Any = SortedDict()  # seq -> Frame, all beyond a hole; the library has no types
         self._known_seq = 0  # the channel is known to reach up to here (exclusive)
         self._ready: deque[Frame | Gap] = deque()
         self._nak_ns = 0

@@ -18,32 +18,30 @@ REPLIES_PER_SESSION_MAX: Final = 256  # far above what one session keeps outstan
 
 
 class _Session:
-    __slots__ = ("forgotten_number", "replies", "running")
+    __slots__ = ("complete", "forgotten_number", "replies", "running")
 
-    def __init__(self) -> None:
+    def __init__(self, complete: bool) -> None:
+        self.complete = complete  # there cannot have been an earlier entry of this session
         self.replies: OrderedDict[int, bytes] = OrderedDict()
         self.running: set[int] = set()
         self.forgotten_number = 0  # replies up to here may have left the table
 
 
 class ReplyTable:
-    """`begin` a request, `finish` it with its reply.
+    """`begin` a request, `finish` it with its reply."""
 
-    `complete`: the table was rebuilt from a log and has seen every session there ever was, so a session that it does
-    not know is new, until one has been forgotten.
-    """
-
-    def __init__(self, *, complete: bool = False) -> None:
-        self._complete = complete
+    def __init__(self) -> None:
+        self._complete = True  # no session has been forgotten yet
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
         self._bytes = 0
 
-    def begin(self, session: int, number: int, attempt: int) -> str | bytes:
-        """Return `NEW` (now running), `RUNNING`, `EXPIRED`, or the reply that was given before."""
+    def begin(self, session: int, number: int, attempt: int, *, sole: bool) -> str | bytes:
+        """Return `NEW` (now running), `RUNNING`, `EXPIRED`, or the reply that was given before.
+
+        `sole`: every earlier attempt can only have come to this table, so one that it does not know never arrived.
+        """
         entry = self._sessions.get(session)
         if entry is None:
-            if attempt > 1 and not self._complete:
-                return EXPIRED
             entry = self._open(session)
         else:
             self._sessions.move_to_end(session)
@@ -52,7 +50,7 @@ class ReplyTable:
             return reply
         if number in entry.running:
             return RUNNING
-        if attempt > 1 and number <= entry.forgotten_number:
+        if attempt > 1 and not (sole and entry.complete and number > entry.forgotten_number):
             return EXPIRED
         entry.running.add(number)
         return NEW
@@ -81,7 +79,7 @@ class ReplyTable:
             _, old = self._sessions.popitem(last=False)
             self._complete = False
             self._bytes -= sum(map(len, old.replies.values()))
-        entry = self._sessions[session] = _Session()
+        entry = self._sessions[session] = _Session(self._complete)
         return entry
 
     def _forget(self, entry: _Session) -> None:

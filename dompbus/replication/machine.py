@@ -19,15 +19,20 @@ class Machine(Protocol):
         `timestamp` (ns) rises from command to command by at least the command's length in bytes, so a machine may
         give each of up to `len(command)` events in it a time of its own, ending at `timestamp`.
         """
+        ...
 
     def query(self, query: bytes | memoryview) -> bytes:
         """Answer a question about the state, changing nothing. Never raises on bad input."""
+        ...
 
     def snapshot(self) -> Iterable[bytes]:
         """The whole state, in chunks that `restore` takes."""
+        ...
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state by a snapshot's."""
+        ...
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the state contradicts itself."""
+        ...

@@ -48,7 +48,7 @@ class Replica:
         self._epoch = epoch
         self._observe = observe
         self._timestamp = 0
-        self._replies = ReplyTable(complete=True)
+        self._replies = ReplyTable()
         self._waiting: list[_Submitted] = []
         self._group: list[tuple[_Submitted, Record]] = []
         self._repeats: dict[tuple[int, int], list[Any]] = {}
@@ -57,7 +57,7 @@ class Replica:
         """Apply what the log holds; call before anything is submitted."""
         for record in records:
             if record.session != CHORES:
-                self._replies.begin(record.session, record.number, 1)
+                self._replies.begin(record.session, record.number, 1, sole=True)
             self._apply(record)
             self._epoch = max(self._epoch, record.epoch)
 
@@ -65,7 +65,7 @@ class Replica:
         self, session: int, number: int, attempt: int, command: bytes | memoryview, context: Any
     ) -> Answer | None:
         """Take a command. Returns its answer at once if it was carried out before, else None: it will come."""
-        known = self._replies.begin(session, number, attempt)
+        known = self._replies.begin(session, number, attempt, sole=True)
         if isinstance(known, bytes):
             return Answer(context, known)
         if known == EXPIRED:

@@ -188,7 +188,7 @@ class BlockingLink:
         if not self._core.outbox.empty:
             self._core.begin(now_ns)
         linger_ns = self._publishing.hold_until(now_ns)
-        if linger_ns is None:
+        if linger_ns is None and self._link.clear:
             self._core.publish_gathered()
         next_ns = self._link.work(now_ns)
         return min((at for at in (linger_ns, next_ns) if at is not None), default=None)

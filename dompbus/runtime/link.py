@@ -1,10 +1,11 @@
 """The shell of a link: the DEALER, SUB and control sockets to one node, driven by a `LinkCore`.
 
 The law here: effects are carried out in the order in which the core hands them out; what a socket does not take is
-lost, and the core mends it as it would a loss on the network.
+kept for DEALER until it does, and lost on the control socket, where the next beacon makes up for it.
 """
 
 import time
+from collections import deque
 from typing import Any
 
 from dompbus import limits
@@ -27,9 +28,17 @@ class Link:
         self._sub: Port | None = None
         self._control: Port | None = None
         self._joined: set[bytes] = set()
+        self._backlog: deque[bytes] = deque()  # in order; bounded by what the core lets be outstanding
+
+    @property
+    def clear(self) -> bool:
+        """Whether everything handed over so far was taken, so that more may be published."""
+        return not self._backlog
 
     def work(self, now_ns: int) -> int | None:
         """Let the core do what is due and carry out its effects; return when it wants to be called again."""
+        while self._backlog and self._main.send([self._backlog[0]]):
+            self._backlog.popleft()
         self.core.tick(now_ns)
         for effect in self.core.take_effects():
             self._fulfil(effect)
@@ -54,7 +63,8 @@ class Link:
 
     def _fulfil(self, effect: Any) -> None:
         if isinstance(effect, Send):
-            self._main.send([effect.frame])
+            if self._backlog or not self._main.send([effect.frame]):
+                self._backlog.append(effect.frame)
         elif isinstance(effect, Control):
             if self._control is not None:
                 self._control.send([effect.frame])

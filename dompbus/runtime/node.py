@@ -27,7 +27,6 @@ from dompbus.runtime.publishing import Publishing
 from dompbus.runtime.reactor import Port, Reactor
 from dompbus.runtime.services import Handler, Service
 from dompbus.runtime.transport import Socket, bind_router, bind_xpub, watch_handshakes
-from dompbus.storage import StateFile
 
 __all__ = ["Node"]
 
@@ -41,11 +40,12 @@ class Node:
     """A peer on the bus: `with dompbus.Node(name="matching-1", listen="tcp://127.0.0.1:7400") as node: ...`
 
     Settings are those of `dompbus.config`, as a `Config` or by keyword. Services and machines are registered before
-    or after `start`. `publish`, `publish_many`, `flush`, `subscribe` and `request` may be called from any thread;
+    or after `start`. `epoch` is that of its streams and must rise with each start; by default it is the wall clock's
+    nanoseconds. `publish`, `publish_many`, `flush`, `subscribe` and `request` may be called from any thread;
     handlers run on the node's own thread unless they ask for `threads`.
     """
 
-    def __init__(self, config: Config | None = None, **settings: Any) -> None:
+    def __init__(self, config: Config | None = None, *, epoch: int | None = None, **settings: Any) -> None:
         self.config = Config.of(config, **settings)
         self.counters = Counters()
         self.name = self.config.node_name
@@ -62,7 +62,7 @@ class Node:
         batch, flow = self.config.batch, self.config.flow
         self._publisher = Publisher(
             self.counters,
-            epoch=time.time_ns(),
+            epoch=epoch or time.time_ns(),
             batch_messages_max=batch.messages_max,
             batch_bytes_max=batch.bytes_max,
             ring_frames=flow.ring_frames,
@@ -117,6 +117,8 @@ class Node:
 
     def close(self) -> None:
         """Stop serving: running handlers and commits finish, sockets close. Idempotent."""
+        if self._reactor.on_own_thread:
+            raise RuntimeError("close() from a handler would wait for itself: call it from another thread")
         for service in self._services.values():
             service.close()
         if self._self_link is not None:
@@ -208,6 +210,8 @@ class Node:
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _link(self) -> BlockingLink:
+        if self._reactor.on_own_thread:
+            raise RuntimeError("a handler on the node's thread would wait for itself: give the service threads=")
         with self._reactor.lock:
             if self._self_link is None:
                 self._self_link = BlockingLink(self._inner_endpoint, self.config, name=f"{self.name}-self")
@@ -316,12 +320,3 @@ class Node:
             self._core.publish_gathered(time.time_ns())
             self._core.say_goodbye()
             self._fulfil()
-
-
-def next_epoch(directory: Path) -> int:
-    """Return an epoch above every one that this directory has seen, and note it. The clock may have been set back."""
-    state = StateFile(directory / "epoch")
-    seen = int(state.read() or b"0")
-    epoch = max(time.time_ns(), seen + 1)
-    state.write(b"%d" % epoch)
-    return epoch

@@ -188,12 +188,13 @@ class Reactor:
             raise ClosedError("this client or node was opened in another process: open one after the fork")
 
     def close(self, farewell: Callable[[], None]) -> None:
-        """Run `farewell` under the lock, close all ports, end the thread. Idempotent."""
+        """Run `farewell` under the lock, close all ports, end the thread. Idempotent; not from the own thread."""
         if os.getpid() != self._pid:
             return  # a forked child must not touch its parent's sockets
         with self.lock:
             if self._closed:
                 return
+            self._run_calls()
             farewell()
             self._closed = True
             while self._ports:  # newest first: a monitor before the socket that it watches
@@ -203,7 +204,7 @@ class Reactor:
             self._changed.notify_all()
             self._awake = False
             self.wake()
-        if self._thread is not None and not self.on_own_thread:
+        if self._thread is not None:
             self._thread.join()
         with self.lock:
             self._selector.close()

@@ -40,24 +40,31 @@ class Socket(Protocol):
 
     def fileno(self) -> int:
         """Descriptor that becomes readable (edge-triggered) when there may be something to do."""
+        ...
 
     def readable(self) -> bool:
         """Whether `recv` would return something."""
+        ...
 
     def recv(self) -> list[bytes] | None:
         """Return the parts of the next message, or None."""
+        ...
 
     def send(self, parts: list[bytes]) -> bool:
         """Hand over one message; False when the peer is gone or its queue full."""
+        ...
 
     def subscribe(self, prefix: bytes) -> None:
         """SUB only: listen to a prefix."""
+        ...
 
     def unsubscribe(self, prefix: bytes) -> None:
         """SUB only: stop listening to a prefix."""
+        ...
 
     def close(self) -> None:
         """Close; what was handed over still leaves, within half a second."""
+        ...
 
 
 class _ZmqSocket:

@@ -104,10 +104,14 @@ class Reply(_Body, frozen=True):
 
 
 class Hello(_Body, frozen=True):
-    """The first frame of a peer: who it is, and whatever it already wants, so that one round trip is enough."""
+    """The first frame of a peer: who it is, and whatever it already wants, so that one round trip is enough.
+
+    `node` is the incarnation of the node that last welcomed it, 0 if none has.
+    """
 
     incarnation: _U63
     name: _Name
+    node: _U63 = 0
     subscriptions: Annotated[list[Subscribe], msgspec.Meta(max_length=limits.SUBSCRIPTIONS_PER_PEER_MAX)] = []
     requests: Annotated[list[Request], msgspec.Meta(max_length=limits.REQUESTS_PER_FRAME_MAX)] = []
 

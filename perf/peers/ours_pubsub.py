@@ -57,9 +57,8 @@ def subscriber(options: dict[str, Any]) -> None:
 def _publish_single(node: dompbus.Node, count: int, options: dict[str, Any]) -> None:
     publish = node.publish
     for index in range(count):
-        receipt = publish(TOPIC, Trade(SYMBOL, PRICE, QUANTITY, index))
-        if not receipt:
-            _require(receipt)
+        while not publish(TOPIC, Trade(SYMBOL, PRICE, QUANTITY, index)):
+            node.flush()  # the outbox is full and says so: make room, then try again
     node.flush()
 
 
@@ -67,7 +66,8 @@ def _publish_many(node: dompbus.Node, count: int, options: dict[str, Any]) -> No
     size = options["batch"]
     for first in range(0, count, size):
         trades = [Trade(SYMBOL, PRICE, QUANTITY, index) for index in range(first, min(first + size, count))]
-        _require(node.publish_many(TOPIC, trades))
+        while not node.publish_many(TOPIC, trades):
+            node.flush()
     node.flush()
 
 

@@ -2,7 +2,6 @@
 
 from unittest.mock import patch
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -10,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dompbus.ledger import (
     Account,
     AccountFilter,
-    CreateTransferStatus,
     Ledger,
     QueryFilter,
     Transfer,
@@ -154,7 +152,7 @@ class LedgerBesideModel(RuleBasedStateMachine):
     def create_plain_transfers(self, events, pause):
         self._create("create_transfers", events, pause)
 
-    @rule(events=st.lists(st.one_of(accounts), min_size=1, max_size=4), times=st.lists(st.integers(1, 40), min_size=4))
+    @rule(events=st.lists(accounts, min_size=1, max_size=4), times=st.lists(st.integers(1, 40), min_size=4))
     def import_accounts(self, events, times):
         self._create("create_accounts", _imported(Account, 16, events, times), 50)
 
@@ -164,7 +162,7 @@ class LedgerBesideModel(RuleBasedStateMachine):
     )
     def import_transfers(self, events, steps):
         newest = self.ledger._state.log.newest
-        times = [max(newest, self.now - 20) + sum(steps[: n + 1]) for n in range(len(steps))]
+        times = [max(0, max(newest, self.now - 20) + sum(steps[: n + 1])) for n in range(len(steps))]
         self._create("create_transfers", _imported(Transfer, 256, events, times), 50)
 
     @rule(pause=st.sampled_from([0, 1, SECOND, 2 * SECOND]))
@@ -258,8 +256,8 @@ def test_any_bytes_are_answered(payload, timestamp):
     """No bytes and no time make a machine raise; what is refused changes nothing."""
     ledger = Ledger()
     ledger.create_accounts([Account(id=n, ledger=1, code=1) for n in (1, 2)], timestamp=1_000)
-    before = ledger.state_hash()
     for data in (payload, memoryview(payload)):
+        before = ledger.state_hash()
         answered, asked = ledger.apply(data, timestamp), ledger.query(data)
         assert len(answered) >= 8
         assert len(asked) >= 8
@@ -285,12 +283,6 @@ def test_bytes_and_objects_are_one(batches):
         assert not isinstance(rows, Refusal)
         assert machine.records.unpack_transfer_results(rows) == results
     assert by_objects.state_hash() == by_bytes.state_hash()
-
-
-@pytest.mark.parametrize("status", CreateTransferStatus)
-def test_histories_reach_every_status(status):
-    """The strategies above are worth something: together with the tables each status is met somewhere."""
-    assert status.explain.endswith(".")
 
 
 def _imported(kind, flag, events, times):

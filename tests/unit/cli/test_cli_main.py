@@ -1,9 +1,9 @@
 """Whatever happens inside a command, the user gets one line and a meaningful exit code."""
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,17 +99,14 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
         "import sys; from dompbus.clients.cli.main import main; code = main(['--help'])\n"
         "print(sorted({'zmq', 'rich', 'asyncio', 'prometheus_client', 'numpy', 'http.server'} & set(sys.modules)))"
     )
-    best = 10.0
-    for _ in range(4):
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-        best = min(best, time.monotonic() - start)
-        if best <= 0.3:
-            break
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.stdout.endswith("\n[]\n")
     assert "  trading" not in done.stdout
     assert "replay " in done.stdout
-    assert best <= 0.3
+    assert spent <= 0.3  # processor time, so that a busy machine does not fail the test
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

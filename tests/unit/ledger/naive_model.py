@@ -147,7 +147,7 @@ class NaiveLedger:
 
     def _retry(self, e, old):
         asked = e
-        if e["flags"] & (POST | VOID) and e["pending_id"] == old["pending_id"]:
+        if e["flags"] == old["flags"] and e["flags"] & (POST | VOID) and e["pending_id"] == old["pending_id"]:
             asked = self._inherited(e, self.state["transfers"][e["pending_id"]])
         enough = e["flags"] & (BALANCE_DEBIT | BALANCE_CREDIT) and e["amount"] >= old["amount"]
         checks = [
