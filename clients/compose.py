@@ -1,6 +1,5 @@
 """Whole systems from parts: a node with its ledger, in a process of its own or inside yours."""
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 from dompbus.clients.blocking import Client
 from dompbus.config import Config
 from dompbus.ledger.service import host_ledger
+from dompbus.runtime.blocking import new_incarnation
 from dompbus.runtime.node import Node
 from dompbus.storage import StateFile
 
@@ -49,7 +49,7 @@ def embedded(data: str | Path = "data", **settings: Any) -> Iterator[Client]:
     The node keeps its ledger in `data`, has no network port unless `listen` names one, and ends with the block.
     Settings are those of `Node`.
     """
-    settings.setdefault("listen", f"inproc://dompbus-embedded-{secrets.token_hex(4)}")
+    settings.setdefault("listen", f"inproc://dompbus-embedded-{new_incarnation():x}")
     config = Config.of(data=str(data), **settings)
     with build_node(config) as node, Client(node.endpoint, name="embedded") as client:
         yield client

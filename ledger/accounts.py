@@ -105,8 +105,7 @@ def is_within_limits(debit: AccountState, credit: AccountState, amount: int, led
     if debit.flags & _LIMIT_DEBITS and debit.debits_pending + debit.debits_posted + amount > debit.credits_posted:
         return False
     return not (
-        credit.flags & _LIMIT_CREDITS
-        and credit.credits_pending + credit.credits_posted + amount > credit.debits_posted
+        credit.flags & _LIMIT_CREDITS and credit.credits_pending + credit.credits_posted + amount > credit.debits_posted
     )
 
 

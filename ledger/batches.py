@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from dompbus.ledger.accounts import NOBODY, AccountBook, is_within_limits
-from dompbus.ledger.log import TransferLog, column_u64, column_u128
+from dompbus.ledger.log import TransferLog, column_u128
 from dompbus.ledger.records import RECORD_BYTES
 from dompbus.ledger.results import Results
 from dompbus.ledger.rules import TIME_MAX
@@ -24,9 +24,9 @@ _LINKED: Final = 1
 _FAILED: Final = int(CreateTransferStatus.LINKED_EVENT_FAILED)
 _CHAIN_OPEN: Final = int(CreateTransferStatus.LINKED_EVENT_CHAIN_OPEN)
 _CREATED: Final = int(CreateTransferStatus.CREATED)
-assert CreateAccountStatus.LINKED_EVENT_FAILED == _FAILED
-assert CreateAccountStatus.LINKED_EVENT_CHAIN_OPEN == _CHAIN_OPEN
-assert AccountFlags.LINKED == TransferFlags.LINKED == _LINKED
+assert int(CreateAccountStatus.LINKED_EVENT_FAILED) == _FAILED
+assert int(CreateAccountStatus.LINKED_EVENT_CHAIN_OPEN) == _CHAIN_OPEN
+assert int(AccountFlags.LINKED) == int(TransferFlags.LINKED) == _LINKED
 
 _Event = TypeVar("_Event", Account, Transfer)
 _Back = TypeVar("_Back")
@@ -38,16 +38,19 @@ def run_exact(
     results: Results,
     *,
     statuses: _Statuses,
-    create: Callable[[int, _Event, int], tuple[int, int, _Back]],
+    create: Callable[[int, _Event, int], tuple[int, int, _Back | None]],
     undo: Callable[[_Back], None],
 ) -> None:
-    """Carry out a batch. `create(event number, event, slot)` answers (status, timestamp, what `undo` needs of a linked one)."""
+    """Carry out a batch event by event.
+
+    `create(event number, event, slot)` answers (status, timestamp, what `undo` needs to take back a linked event).
+    """
     imported_flag = int(AccountFlags.IMPORTED if statuses is CreateAccountStatus else TransferFlags.IMPORTED)
     imported, last_time = events[0].flags & imported_flag, results.slot(len(events) - 1)
     chain: list[_Back] = []
     broken = False
     for at, event in enumerate(events):
-        linked = event.flags & _LINKED
+        linked, back = event.flags & _LINKED, None
         if linked and at == len(events) - 1:
             status, time = _CHAIN_OPEN, results.slot(at)
         elif broken:
@@ -58,6 +61,7 @@ def run_exact(
         if status == _CREATED:
             results.created_at(at, time)
             if linked:
+                assert back is not None, "a linked event was carried out and left no way back"
                 chain.append(back)
         else:
             results.fail(at, status, time)
@@ -114,6 +118,7 @@ def run_plain(
     by_id, index = accounts.by_id, log.index
     chain: list[Undo | PlainUndo] = []
     broken = 0
+    undo: Undo | PlainUndo | None
     for row, (id, debit_id, credit_id, amount, ledger, linked) in enumerate(zip(*columns, strict=True), base):
         if broken:
             results.fail(row - base, _FAILED)
@@ -141,9 +146,11 @@ def run_plain(
             debits, credits = debit.debits_posted, credit.credits_posted
             debit.debits_posted, credit.credits_posted = debits + amount, credits + amount
             index[id] = row
+            undo = None
             if linked:
                 undo = (id, debit, debits, credit, credits)
         if linked:
+            assert undo is not None, "a linked transfer was carried out and left no way back"
             chain.append(undo)
         elif chain:
             chain.clear()

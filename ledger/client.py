@@ -30,13 +30,15 @@ _Result = TypeVar("_Result")
 class Call(Protocol):
     """Carries one request to the ledger service and brings its answer; `query` says whether it only reads."""
 
-    def __call__(self, payload: bytes, /, *, query: bool) -> Buffer: ...
+    def __call__(self, payload: bytes, /, *, query: bool) -> Buffer:
+        """The answer's bytes; raises what the way there raises."""
 
 
 class AsyncCall(Protocol):
     """The same, awaited."""
 
-    def __call__(self, payload: bytes, /, *, query: bool) -> Awaitable[Buffer]: ...
+    def __call__(self, payload: bytes, /, *, query: bool) -> Awaitable[Buffer]:
+        """The answer's bytes; raises what the way there raises."""
 
 
 class LedgerClient:
@@ -50,11 +52,11 @@ class LedgerClient:
         self._call = call
 
     def create_accounts(self, accounts: Iterable[Account] | Rows) -> list[tuple[int, CreateAccountStatus]]:
-        """Create accounts (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) of each."""
+        """Create accounts (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) each."""
         return self._hold(dialogues.create_accounts(accounts))
 
     def create_transfers(self, transfers: Iterable[Transfer] | Rows) -> list[tuple[int, CreateTransferStatus]]:
-        """Carry out transfers (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) of each."""
+        """Carry out transfers (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) each."""
         return self._hold(dialogues.create_transfers(transfers))
 
     def expire(self) -> int:
@@ -107,11 +109,11 @@ class AsyncLedgerClient:
         self._call = call
 
     async def create_accounts(self, accounts: Iterable[Account] | Rows) -> list[tuple[int, CreateAccountStatus]]:
-        """Create accounts (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) of each."""
+        """Create accounts (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) each."""
         return await self._hold(dialogues.create_accounts(accounts))
 
     async def create_transfers(self, transfers: Iterable[Transfer] | Rows) -> list[tuple[int, CreateTransferStatus]]:
-        """Carry out transfers (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) of each."""
+        """Carry out transfers (objects, or a buffer of 128-byte records), at most 8,189; (timestamp, status) each."""
         return await self._hold(dialogues.create_transfers(transfers))
 
     async def expire(self) -> int:

@@ -55,6 +55,7 @@ class Refusal(IntEnum):
     explain: str
 
     def __new__(cls, value: int, explain: str) -> "Refusal":
+        """Made here only: the members below."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.explain = explain
@@ -72,7 +73,7 @@ class Request(NamedTuple):
     operation: Operation
     skip: int
     rows: memoryview
-    count: int
+    event_count: int
 
 
 _COMMAND_ROW_BYTES: Final = {
@@ -90,6 +91,7 @@ _FILTER_BYTES: Final = {
     Operation.QUERY_TRANSFERS: _QUERY_FILTER_BYTES,
 }
 _LOOKUPS: Final = frozenset({Operation.LOOKUP_ACCOUNTS, Operation.LOOKUP_TRANSFERS})
+_REFUSALS: Final = {int(refusal): refusal for refusal in Refusal}
 _OPERATIONS: Final = {int(operation): operation for operation in Operation}
 
 ANSWER_ROW_BYTES: Final = {
@@ -164,10 +166,9 @@ def decode_answer(answer: Buffer, operation: Operation) -> memoryview | Refusal:
 
 
 def _refusal(number: int) -> Refusal:
-    try:
-        return Refusal(number)
-    except ValueError:
-        raise ProtocolError(f"the ledger refused for a reason that this version does not know: {number}") from None
+    if number not in _REFUSALS:
+        raise ProtocolError(f"the ledger refused for a reason that this version does not know: {number}")
+    return _REFUSALS[number]
 
 
 def _row_count(operation: Operation, size: int) -> int | Refusal:

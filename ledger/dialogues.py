@@ -135,9 +135,7 @@ def _create(operation: Operation, rows: Buffer) -> Dialogue[memoryview]:
     return results
 
 
-def _lookup(
-    operation: Operation, ids: Iterable[int], unpack: Callable[[Buffer], list[_Item]]
-) -> Dialogue[list[_Item]]:
+def _lookup(operation: Operation, ids: Iterable[int], unpack: Callable[[Buffer], list[_Item]]) -> Dialogue[list[_Item]]:
     rows = memoryview(records.pack_ids(ids))
     found: list[_Item] = []
     step = _ROWS_MAX * records.ID_BYTES

@@ -43,12 +43,11 @@ class Ledger:
     """A double-entry ledger in the data model of TigerBeetle; times are nanoseconds and are handed in."""
 
     def __init__(self) -> None:
+        self._rows_checked = 0
         self._take(State())
 
     # -- with objects ------------------------------------------------------------------------------------------
-    def create_accounts(
-        self, accounts: Sequence[Account], *, timestamp: int
-    ) -> list[tuple[int, CreateAccountStatus]]:
+    def create_accounts(self, accounts: Sequence[Account], *, timestamp: int) -> list[tuple[int, CreateAccountStatus]]:
         """Create accounts; (timestamp, status) for each, in order.
 
         `ValueError` (and nothing happens) when timestamp - len(accounts) is below the last timestamp handed in, and
@@ -131,7 +130,7 @@ class Ledger:
         carry_out = self._commands.get(request.operation)
         if carry_out is None:
             return encode_refusal(Refusal.UNKNOWN_OPERATION)
-        if not self._is_timely(request.count, timestamp):
+        if not self._is_timely(request.event_count, timestamp):
             return encode_refusal(Refusal.TIMESTAMP_REFUSED)
         return encode_answer(carry_out(request, timestamp))
 
@@ -206,8 +205,8 @@ class Ledger:
         results = Results(len(events), timestamp)
         book, log = self._state.accounts, self._state.log
 
-        def create(_: int, event: Account, slot: int) -> tuple[int, int, None]:
-            return *book.create(event, slot, transfer_at_same_time=log.exists_at(event.timestamp)), None
+        def create(_: int, event: Account, slot: int) -> tuple[int, int, bool]:
+            return *book.create(event, slot, transfer_at_same_time=log.exists_at(event.timestamp)), True
 
         batches.run_exact(
             events,
@@ -264,10 +263,10 @@ class Ledger:
         return b"".join(map(self._state.log.raw, rows))
 
     def _apply_create_accounts(self, request: Request, timestamp: int) -> bytearray | bytes:
-        return self._create_accounts(request.rows, timestamp) if request.count else b""
+        return self._create_accounts(request.rows, timestamp) if request.event_count else b""
 
     def _apply_create_transfers(self, request: Request, timestamp: int) -> bytearray | bytes:
-        return self._create_transfers(request.rows, timestamp) if request.count else b""
+        return self._create_transfers(request.rows, timestamp) if request.event_count else b""
 
     def _apply_expire(self, _: Request, timestamp: int) -> bytes:
         return self.expire(timestamp=timestamp).to_bytes(8, "little")

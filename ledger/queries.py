@@ -2,7 +2,7 @@
 
 The law here: asking changes nothing that counts, and answers the same on every replica. Filter fields are ANDed, zero
 means any, time bounds are inclusive, order comes before limit, and an invalid filter has an empty answer. The rows of
-each account are found through an index that is brought up to date when it is asked, so that transfers do not pay for it.
+each account are found through an index that catches up when it is asked, so that transfers do not pay for it.
 """
 
 import struct
@@ -134,9 +134,7 @@ class Queries:
             rows = merge(*parts)
         return _page(RowFilter(filter).select(self._log, rows), filter.limit, skip, cap)
 
-    def account_balances(
-        self, filter: AccountFilter, *, skip: int = 0, cap: int | None = None
-    ) -> list[AccountBalance]:
+    def account_balances(self, filter: AccountFilter, *, skip: int = 0, cap: int | None = None) -> list[AccountBalance]:
         """The balances of an account with a history, after each of the transfers that match."""
         account = self._accounts.by_id.get(filter.account_id)
         if account is None or account.history is None:
@@ -195,9 +193,7 @@ class Queries:
 
     def _expiries_between(self, filter: QueryFilter) -> range:
         last = filter.timestamp_max or TIME_MAX
-        return range(
-            bisect_left(self._expiries, (filter.timestamp_min, 0)), bisect_left(self._expiries, (last + 1, 0))
-        )
+        return range(bisect_left(self._expiries, (filter.timestamp_min, 0)), bisect_left(self._expiries, (last + 1, 0)))
 
     def _change_event(self, time: int, order: int, row: int) -> ChangeEvent:
         (transfer,) = unpack_transfers(self._log.raw(row))

@@ -34,7 +34,7 @@ def replay_command(
     quote: Annotated[str | None, typer.Option(help="Cash currency, where the symbol does not tell.")] = None,
     price_decimals: Annotated[int, typer.Option(help="Most decimals of a price.")] = 10,
     quantity_decimals: Annotated[int, typer.Option(help="Most decimals of a quantity.")] = 10,
-    window: Annotated[int, typer.Option(min=1, max=1_000_000, help="Trades published and not yet settled.")] = 8_192,
+    window: Annotated[int, typer.Option(min=1, max=1_000_000, help="Trades published and not yet settled.")] = 4_096,
     give_up_after: Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that went away.")] = 60.0,
     as_json: _Json = False,
 ) -> int:

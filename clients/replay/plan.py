@@ -29,7 +29,7 @@ class Plan(msgspec.Struct, frozen=True):
     columns: dict[str, str] = {}
     speed: float | None = None  # times the recorded pace; None is as fast as it goes
     scales: Scales = Scales()
-    window_trades: int = 8_192  # published and not yet settled
+    window_trades: int = 4_096  # published and not yet settled
     give_up_after: float = 60.0  # seconds without the server
 
     def open_file(self, *, stamped: bool = False) -> TradeFile:

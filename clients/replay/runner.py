@@ -59,10 +59,10 @@ def run_replay(plan: Plan, watcher: Watcher) -> Outcome:
     context = multiprocessing.get_context("spawn")
     board = Board(context)
     with _signals(board) as caught:
-        settler = _Child(context, "settler", settle, plan, board)
-        publisher = _Child(context, "publisher", publish, plan, board)
-        children = (settler, publisher)
+        children: list[_Child] = []
         try:
+            children.append(_Child(context, "settler", settle, plan, board))
+            children.append(_Child(context, "publisher", publish, plan, board))
             _watch(children, board, watcher)
         finally:
             board[Cell.STOP] = 1
@@ -70,15 +70,15 @@ def run_replay(plan: Plan, watcher: Watcher) -> Outcome:
                 child.end()
         _raise_failure(children, board)
         return Outcome(
-            published=publisher.result,
-            settled=settler.result,
+            settled=children[0].result,
+            published=children[1].result,
             messages=board[Cell.MESSAGES],
             rewinds=board[Cell.REWINDS],
             stopped=caught[0] if caught and not board.complete else 0,
         )
 
 
-def _watch(children: "tuple[_Child, ...]", board: Board, watcher: Watcher) -> None:
+def _watch(children: "list[_Child]", board: Board, watcher: Watcher) -> None:
     """Return when every child has ended, or when one has failed."""
     while not all(child.ended for child in children):
         watcher.update(board)
@@ -88,7 +88,7 @@ def _watch(children: "tuple[_Child, ...]", board: Board, watcher: Watcher) -> No
     watcher.update(board)
 
 
-def _raise_failure(children: "tuple[_Child, ...]", board: Board) -> None:
+def _raise_failure(children: "list[_Child]", board: Board) -> None:
     failure = next((child.failure for child in children if child.failure), "")
     if failure:
         settled = board[Cell.SETTLED]

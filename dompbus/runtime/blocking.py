@@ -4,7 +4,7 @@ The law here: no thread of its own. Whoever waits pumps the reactor; what arrive
 can be interrupted (KeyboardInterrupt) and taken up again without losing a message.
 """
 
-import secrets
+import os
 import threading
 import time
 from collections import deque
@@ -25,7 +25,7 @@ from dompbus.runtime.publishing import Publishing
 from dompbus.runtime.reactor import Reactor
 from dompbus.wire.message import encode_value
 
-__all__ = ["BlockingLink", "Subscription", "new_link_core"]
+__all__ = ["BlockingLink", "Subscription", "new_incarnation", "new_link_core"]
 
 
 class Subscription:
@@ -242,10 +242,15 @@ class _Flusher:
                 self._reactor.wait(lambda: self._core.outbox.empty)
 
 
+def new_incarnation() -> int:
+    """Return a number that no other start of a node or client has: 63 random bits. (`secrets` would load OpenSSL.)"""
+    return int.from_bytes(os.urandom(8)) >> 1 or 1
+
+
 def new_link_core(config: Config, counters: Counters, name: str, incarnation: int | None = None) -> LinkCore:
     """Return the core of a link with an incarnation of its own."""
     return LinkCore(
-        incarnation=incarnation or secrets.randbits(63) or 1,
+        incarnation=incarnation or new_incarnation(),
         name=name,
         counters=counters,
         heartbeat_ns=int(config.timeouts.heartbeat_interval * 1e9),

@@ -5,7 +5,6 @@ out in the order that `dompbus.bus.node` gives.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from dompbus.counters import Counters
 from dompbus.errors import DompbusError
 from dompbus.replication.machine import Machine
 from dompbus.replication.replica import Observe
-from dompbus.runtime.blocking import BlockingLink, Subscription
+from dompbus.runtime.blocking import BlockingLink, Subscription, new_incarnation
 from dompbus.runtime.machine import Chore, MachineHost
 from dompbus.runtime.publishing import Publishing
 from dompbus.runtime.reactor import Port, Reactor
@@ -49,7 +48,7 @@ class Node:
         self.config = Config.of(config, **settings)
         self.counters = Counters()
         self.name = self.config.node_name
-        self.incarnation = secrets.randbits(63) or 1
+        self.incarnation = new_incarnation()
         self.endpoint = ""
         self.http_address: str | None = None
         self.failure: DompbusError | None = None

@@ -9,8 +9,7 @@ import logging
 import time
 import typing
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,6 +19,9 @@ from dompbus.errors import InvalidMessage
 from dompbus.runtime.reactor import Reactor
 from dompbus.wire.bodies import ReplyStatus
 from dompbus.wire.message import DECODE_ERRORS, encode, encode_value
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["Handler", "Service"]
 
@@ -36,7 +38,7 @@ class Service:
         self.name = name
         self._handler = handler
         self._decode = _decoder_for(handler)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dompbus-{name}") if threads else None
+        self._pool = _pool(name, threads) if threads else None
 
     def serve(self, call: Call, respond: Respond, reactor: Reactor, counters: Counters) -> None:
         """Carry out one call and answer it, now or from a thread."""
@@ -75,6 +77,12 @@ class Service:
             elapsed_ns = time.monotonic_ns() - started_ns
             if self._pool is None and elapsed_ns > _SLOW_NS:
                 _log.warning("service %s held up the node for %d ms: give it threads=", self.name, elapsed_ns // 10**6)
+
+
+def _pool(name: str, threads: int) -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor  # 4 MiB that a node without slow services does not need
+
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"dompbus-{name}")
 
 
 def _later(reactor: Reactor, answer: Callable[[ReplyStatus, bytes], None], status: ReplyStatus, payload: bytes) -> None:

@@ -7,6 +7,8 @@ system), `ipc://path`, `inproc://name` and `memory://name`.
 
 import errno
 import re
+import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -29,6 +31,7 @@ __all__ = [
 _COPY_BYTES_MAX: Final = 64 * limits.KIB  # above this pyzmq gains by not copying; measured by its authors and here
 _TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]/]+):(?P<port>\d+|\*)")
 _SCHEMES: Final = ("tcp", "ipc", "inproc", "memory")
+_EVENT: Final = struct.Struct("=HI")  # a monitor's first part: event, value
 _HANDSHAKE_IVL_MS: Final = 5_000
 _CLOSE_LINGER_MS: Final = 500  # lets a goodbye and last replies leave; bounds how long closing takes
 
@@ -150,16 +153,26 @@ class _ZmqSocket:
 
 
 class HandshakeMonitor:
-    """Counts connections that were dropped because their first bytes were not the transport protocol's."""
+    """Receives one message for each connection that was refused because it does not speak the transport's protocol.
 
-    _EVENTS: Final = (
-        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    )
+    Judged by the socket's own events: a failed handshake, or a connection that was dropped without having finished
+    one. A peer that merely left early is none: ordinary clients that end quickly do so.
+    """
+
+    _FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    _LEFT: Final = (errno.ECONNRESET, errno.EPIPE)
 
     def __init__(self, watched: zmq.Socket[bytes]) -> None:
         self.endpoint = "monitor"
         self._watched = watched
-        self._socket = watched.get_monitor_socket(self._EVENTS)
+        self._socket = watched.get_monitor_socket(
+            self._FAILED
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_ACCEPTED
+            | zmq.EVENT_DISCONNECTED
+        )
+        self._greeting: deque[int] = deque()  # descriptors accepted whose handshake has not ended, oldest first
 
     def fileno(self) -> int:
         return int(self._socket.getsockopt(zmq.FD))
@@ -168,15 +181,35 @@ class HandshakeMonitor:
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def recv(self) -> list[bytes] | None:
-        try:
-            return self._socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        while self.readable():
+            event, value = _EVENT.unpack_from(self._socket.recv_multipart(zmq.NOBLOCK)[0])
+            if self._is_refusal(event, value):
+                return [b"refused"]
+        return None
+
+    def _is_refusal(self, event: int, value: int) -> bool:
+        """Follow one event; `value` is the descriptor of a connection accepted or ended, the reason of a failure."""
+        if event == zmq.EVENT_ACCEPTED:
+            self._greeting.append(value)
+            return False
+        if event == zmq.EVENT_DISCONNECTED:  # with no word on its handshake: its bytes were not of this protocol
+            silent = value in self._greeting
+            if silent:
+                self._greeting.remove(value)
+            return silent
+        if self._greeting:  # the other events do not say whose they are; the oldest will do for a count
+            self._greeting.popleft()
+        if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            return value not in self._LEFT
+        return bool(event & self._FAILED)
 
     def send(self, parts: list[bytes]) -> bool:
         raise AssertionError("a monitor only listens")
 
-    subscribe = unsubscribe = lambda self, prefix: None
+    def subscribe(self, prefix: bytes) -> None:
+        raise AssertionError("a monitor has no channels")
+
+    unsubscribe = subscribe
 
     def close(self) -> None:
         self._watched.disable_monitor()

@@ -84,8 +84,7 @@ def _require(receipt: dompbus.Receipt) -> None:
 
 
 def _receive_counted(messages: Iterator[Any], count: int) -> dict[str, Any]:
-    for index in range(count):
-        message = next(messages)
+    for index, message in zip(range(count), messages, strict=False):
         if type(message) is not Trade or message.time != index:
             return {"error": f"expected message {index}, got {message!r}"}
     return {"finished_ns": time.monotonic_ns()}
@@ -93,8 +92,7 @@ def _receive_counted(messages: Iterator[Any], count: int) -> dict[str, Any]:
 
 def _receive_paced(messages: Iterator[Any], count: int) -> dict[str, Any]:
     latencies_ns = []
-    for _ in range(count):
-        message = next(messages)
+    for _, message in zip(range(count), messages, strict=False):
         now_ns = time.monotonic_ns()
         if type(message) is not Trade:
             return {"error": f"expected a trade, got {message!r}"}

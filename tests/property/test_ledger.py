@@ -1,5 +1,6 @@
 """The ledger against a naive one of the same rules, on random histories; the fast loop against the exact one; bytes."""
 
+from collections import Counter
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dompbus.ledger import (
     Account,
     AccountFilter,
+    CreateAccountStatus,
+    CreateTransferStatus,
     Ledger,
     QueryFilter,
     Transfer,
@@ -16,6 +19,7 @@ from dompbus.ledger import (
 )
 from dompbus.ledger.commands import Operation, Refusal, decode_answer, encode_request
 from dompbus.ledger.records import pack_accounts, pack_transfers
+from tests.unit.ledger.histories import Histories
 from tests.unit.ledger.naive_model import INT_MAX, NaiveLedger, fields
 
 SECOND = 10**9
@@ -283,6 +287,41 @@ def test_bytes_and_objects_are_one(batches):
         assert not isinstance(rows, Refusal)
         assert machine.records.unpack_transfer_results(rows) == results
     assert by_objects.state_hash() == by_bytes.state_hash()
+
+
+def test_random_histories_reach_every_rule():
+    """Histories that aim at the rules meet every status there is, and the model agrees with each."""
+    met = Counter()
+    for seed in range(60):
+        met += _live_through(seed, steps=120)
+    known = [f"{kind.__name__}.{s.name}" for kind in (CreateAccountStatus, CreateTransferStatus) for s in kind]
+    assert [name for name in known if not met[name]] == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(60, 2**63))
+def test_random_histories(seed):
+    """The same with seeds of hypothesis's choosing, which it remembers when they fail."""
+    _live_through(seed, steps=60)
+
+
+def _live_through(seed, steps):
+    """One random history in the ledger and in the model; what the events came to."""
+    ledger, model, met = Ledger(), NaiveLedger(), Counter()
+    histories = Histories(seed, model)
+    for _ in range(steps):
+        method, events, now = histories.step()
+        if method == "expire":
+            assert ledger.expire(timestamp=now) == model.expire(now), f"seed {seed}"
+            continue
+        got = getattr(ledger, method)(events, timestamp=now)
+        want = getattr(model, method)(events, now)
+        assert got == want, f"seed {seed}, {method}({events})"
+        met.update(f"{type(status).__name__}.{status.name}" for _, status in got)
+    assert _plain(ledger.query_transfers(QueryFilter(limit=10**6))) == list(model.state["transfers"].values())
+    assert _plain(ledger.query_accounts(QueryFilter(limit=10**6))) == list(model.state["accounts"].values())
+    ledger.check_invariants()
+    return met
 
 
 def _imported(kind, flag, events, times):
