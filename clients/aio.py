@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
 
-from dompbus.bus.link import State
 from dompbus.bus.outbox import Receipt
 from dompbus.bus.reader import Batch, Gap, Reader
 from dompbus.config import Config
@@ -42,12 +41,13 @@ class AsyncSubscription:
 
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as the blocking twin
         """Return the next message (or `Gap`, or `Unknown`); raise `Timeout` when none came in `timeout` seconds."""
-        while not self._items:
+        while True:
+            with suppress(IndexError):  # asked and taken in one step: another task may be receiving too
+                return self._items.popleft()
             batch = await self._next_batch(timeout)
             if isinstance(batch, Gap):
                 return batch
             self._items.extend(batch.messages)
-        return self._items.popleft()
 
     async def batches(self, timeout: float | None = None) -> AsyncIterator[Batch | Gap]:  # noqa: ASYNC109
         """Iterate over batches as they travelled, with topic, epoch, seq and time; fastest. Ends when closed.
@@ -85,9 +85,10 @@ class AsyncSubscription:
         await self.close()
 
     async def _next_batch(self, timeout: float | None) -> Batch | Gap:  # noqa: ASYNC109
-        if not self._batches:
+        while True:
+            with suppress(IndexError):
+                return self._batches.popleft()
             self._batches.extend(await self._client._take(self._reader, timeout))
-        return self._batches.popleft()
 
 
 class AsyncClient:
@@ -127,7 +128,7 @@ class AsyncClient:
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Return when all that was published has been handed to the transport."""
-        if not await self._wait(lambda: self._core.outbox.empty, self._seconds(timeout)):
+        if not await self._wait(self._sent_all, self._seconds(timeout)):
             raise self._no_answer(f"{self.url} has not taken what was published")
 
     def subscribe(
@@ -181,7 +182,7 @@ class AsyncClient:
         """Send what is left, say goodbye, close the sockets. Idempotent."""
         if self._reactor.closed:
             return
-        if self._core.state is State.READY and not self._core.outbox.empty:
+        if not self._sent_all():
             with suppress(DompbusError):
                 await self.flush(self._config.timeouts.close)
         if self._loop is not None:
@@ -236,6 +237,9 @@ class AsyncClient:
             self._core.publish_gathered()
         next_ns = self._link.work(now_ns)
         return min((at for at in (linger_ns, next_ns) if at is not None), default=None)
+
+    def _sent_all(self) -> bool:
+        return self._core.outbox.empty and self._link.clear
 
     def _release(self) -> None:
         for future, ready in list(self._waiters.items()):

@@ -13,6 +13,7 @@ MIB: Final = 1024 * KIB
 HEADER_BYTES: Final = 48  # fixed; see docs/protocol.md
 BODY_BYTES_MAX: Final = 4 * MIB  # one ledger batch is 1 MiB; NATS refuses above 1 MiB by default, Kafka above 1 MiB
 FRAME_BYTES_MAX: Final = HEADER_BYTES + BODY_BYTES_MAX
+PAYLOAD_BYTES_MAX: Final = BODY_BYTES_MAX - KIB  # of a request or reply, which travels with its number and name
 MESSAGES_PER_FRAME_MAX: Final = 65_536  # bounds the objects that one frame can make a reader build
 RUNS_PER_FRAME_MAX: Final = 4_096  # topics in one frame
 TOPIC_BYTES_MAX: Final = 255  # as MQTT brokers and NATS users keep it; fits one length byte

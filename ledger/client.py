@@ -32,6 +32,7 @@ class Call(Protocol):
 
     def __call__(self, payload: bytes, /, *, query: bool) -> Buffer:
         """The answer's bytes; raises what the way there raises."""
+        ...
 
 
 class AsyncCall(Protocol):
@@ -39,6 +40,7 @@ class AsyncCall(Protocol):
 
     def __call__(self, payload: bytes, /, *, query: bool) -> Awaitable[Buffer]:
         """The answer's bytes; raises what the way there raises."""
+        ...
 
 
 class LedgerClient:

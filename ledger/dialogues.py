@@ -6,7 +6,7 @@ for page by page, so that its limit means what it says. Both clients in `dompbus
 """
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -27,6 +27,9 @@ from dompbus.ledger.types import (
     QueryFilterFlags,
     Transfer,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as Rows
 
 __all__ = [
     "Dialogue",
@@ -49,8 +52,9 @@ _Filter = TypeVar("_Filter", AccountFilter, QueryFilter)
 Dialogue = Generator[bytes, Buffer, _Item]
 """Yields the bytes of a request, is sent the bytes of its answer, and returns the result."""
 
-Rows = object
-"""A buffer of 128-byte records: bytes, or for example a C-contiguous NumPy structured array."""
+# A buffer of 128-byte records: bytes, or for example a C-contiguous NumPy structured array. Python 3.11 can only ask.
+if not TYPE_CHECKING:
+    Rows = object
 
 _ROWS_MAX: Final = limits.LEDGER_EVENTS_PER_BATCH_MAX
 

@@ -84,10 +84,10 @@ def _check_times(state: State, first_row: int) -> None:
         times = column_u64(rows, RECORD_BYTES // 8 - 1)
     assert all(older < newer for older, newer in pairwise(times)), "the transfers' timestamps do not rise"
     assert all(a.timestamp < b.timestamp for a, b in pairwise(accounts)), "the accounts' timestamps do not rise"
-    assert all(a.timestamp > 0 for a in accounts[:1]), "an account has no timestamp"
+    assert min([*times[:1], *(a.timestamp for a in accounts[:1])], default=1) > 0, "a record has no timestamp"
     shared = set(times).intersection(account.timestamp for account in accounts)
     assert not shared, f"an account and a transfer share the timestamp {min(shared)}"
-    newest = max(log.newest, state.accounts.newest)
+    newest = max([log.newest, state.accounts.newest, *times[-1:]])
     assert newest <= state.last_timestamp, f"a record's time {newest} is after the last batch's {state.last_timestamp}"
     assert all(a[0] <= b[0] for a, b in pairwise(state.expiries)), "the expiries' times do not rise"
 

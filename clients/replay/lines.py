@@ -21,6 +21,8 @@ _PACKED: Final = {b"\x1f\x8b": "gzip", b"PK": "zip", b"BZ": "bzip2", b"\xfd7": "
 class TradeFileError(DompbusError):
     """A trade file that cannot be read further. Its text is `file:line: reason`."""
 
+    exit_code = 2  # a mistake in what was handed in, for the command line
+
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(file, line, reason)
         self.file = file

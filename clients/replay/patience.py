@@ -20,11 +20,14 @@ from dompbus.errors import (
     Unreachable,
 )
 
-__all__ = ["TRANSIENT", "GaveUp", "Orphaned", "Patience"]
+__all__ = ["REQUEST_TIMEOUT", "TRANSIENT", "GaveUp", "Orphaned", "Patience"]
 
 # Errors after which the same thing may be tried again: nothing here says that the request itself was wrong.
 TRANSIENT: Final = (Timeout, Unreachable, Overloaded, SessionExpired, NoService, ClosedError)
-_PAUSE_MIN: Final = 0.05
+# How long one request may take before it is repeated, which is safe. Three times the longest commit seen here, and
+# shorter than the silence after which a client notices by itself that its node was replaced.
+REQUEST_TIMEOUT: Final = 1.5
+_PAUSE_MIN: Final = 0.05  # s
 _PAUSE_MAX: Final = 1.0
 
 

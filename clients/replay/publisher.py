@@ -16,7 +16,7 @@ from dompbus.clients.replay.board import Board, Cell
 from dompbus.clients.replay.lines import TradeFileError
 from dompbus.clients.replay.message import Trade
 from dompbus.clients.replay.names import topic_of
-from dompbus.clients.replay.patience import TRANSIENT, Patience
+from dompbus.clients.replay.patience import REQUEST_TIMEOUT, TRANSIENT, Patience
 from dompbus.clients.replay.plan import Plan
 from dompbus.clients.replay.window import Window
 from dompbus.errors import Overloaded
@@ -130,7 +130,7 @@ class _Publisher:
 
         while self._client is None and not self._board.stopping:
             try:
-                self._client = Client(self._plan.url, name="replay-publisher")
+                self._client = Client(self._plan.url, name="replay-publisher", timeout=REQUEST_TIMEOUT)
                 self._patience.met()
             except TRANSIENT as error:
                 self._patience.wait(error)

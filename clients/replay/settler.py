@@ -16,7 +16,7 @@ from dompbus.clients.replay.baseline import Baseline
 from dompbus.clients.replay.board import Board, Cell
 from dompbus.clients.replay.latency import Latencies
 from dompbus.clients.replay.message import Trade
-from dompbus.clients.replay.patience import TRANSIENT, Patience
+from dompbus.clients.replay.patience import REQUEST_TIMEOUT, TRANSIENT, Patience
 from dompbus.clients.replay.plan import Plan
 from dompbus.clients.replay.settlement import Holding, Settlement, SettlementRefused, booked
 from dompbus.clients.replay.window import Watermark
@@ -129,7 +129,7 @@ class _Settler:
         from dompbus.clients.blocking import Client
 
         self._disconnect()
-        self._client = Client(self._plan.url, name="replay-settler")
+        self._client = Client(self._plan.url, name="replay-settler", timeout=REQUEST_TIMEOUT)
         self._subscription = self._client.subscribe(self._pattern, type=Trade)
 
     def _disconnect(self) -> None:

@@ -12,7 +12,7 @@ Effects are fulfilled in the order in which they are handed out.
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ from dompbus import limits
 from dompbus.bus.outbox import EncodedRun, Outbox
 from dompbus.bus.reader import Reader
 from dompbus.counters import Counters
-from dompbus.errors import InvalidMessage, Overloaded
+from dompbus.errors import ConfigError, InvalidMessage, NoService, Overloaded
 from dompbus.topics import check_pattern
 from dompbus.wire.bodies import (
     Goodbye,
@@ -121,6 +121,8 @@ class LinkCore:
     def __init__(
         self, *, incarnation: int, name: str, counters: Counters, heartbeat_ns: int, batch_messages_max: int
     ) -> None:
+        if len(name) > limits.NAME_BYTES_MAX:
+            raise ConfigError(f"a name of {len(name)} characters: at most {limits.NAME_BYTES_MAX} are allowed")
         self.incarnation = incarnation
         self.name = name
         self.counters = counters
@@ -178,16 +180,16 @@ class LinkCore:
 
     def request(self, service: str, payload: bytes, *, deadline_ns: int, now_ns: int) -> Outstanding:
         """Ask a service; `payload` is one msgpack value."""
-        if len(payload) > limits.BODY_BYTES_MAX - 1024:
-            raise InvalidMessage(
-                f"a request of {len(payload)} bytes; at most {limits.BODY_BYTES_MAX - 1024} can travel"
-            )
+        if len(service) > limits.NAME_BYTES_MAX:  # would spoil the greeting that it travels in
+            raise NoService(f"no service has a name of {len(service)} characters; at most {limits.NAME_BYTES_MAX}")
+        if len(payload) > limits.PAYLOAD_BYTES_MAX:
+            raise InvalidMessage(f"a request of {len(payload)} bytes; at most {limits.PAYLOAD_BYTES_MAX} can travel")
         if len(self._requests) >= limits.OUTSTANDING_REQUESTS_MAX:
             raise Overloaded(f"{limits.OUTSTANDING_REQUESTS_MAX} requests are waiting for an answer already")
         self._next_number += 1
         outstanding = Outstanding(self._next_number, service, payload, deadline_ns)
         self._requests[outstanding.number] = outstanding
-        heappush(self._deadlines, (deadline_ns, outstanding.number))
+        self._remember_deadline(outstanding)
         if self.state is State.READY:
             self._send(self._attempt(outstanding, now_ns))
         self.begin(now_ns)
@@ -203,10 +205,12 @@ class LinkCore:
         self._requests.pop(outstanding.number, None)
 
     def close(self) -> None:
-        """Say goodbye; only effects may be taken afterwards."""
+        """Say goodbye, and end every wait for a reply; only effects may be taken afterwards."""
         if self.state is State.READY:
             self._send(Goodbye())
         self.state = State.CLOSED
+        while self._requests:
+            self._requests.popitem(last=False)[1].finish(None)
 
     # -- what arrives ------------------------------------------------------------------------------------------
 
@@ -356,6 +360,12 @@ class LinkCore:
             self.greet(now_ns)
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _remember_deadline(self, outstanding: Outstanding) -> None:
+        heappush(self._deadlines, (outstanding.deadline_ns, outstanding.number))
+        if len(self._deadlines) > 2 * limits.OUTSTANDING_REQUESTS_MAX:  # answered ones behind a late one
+            self._deadlines = [(waiting.deadline_ns, number) for number, waiting in self._requests.items()]
+            heapify(self._deadlines)
 
     def _next_deadline_ns(self) -> int | None:
         deadlines = self._deadlines

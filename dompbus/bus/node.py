@@ -7,7 +7,7 @@ Effects are fulfilled in this order: `calls` first (their replies join the same 
 """
 
 from collections import OrderedDict
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -43,7 +43,9 @@ __all__ = ["Call", "Effects", "NodeCore"]
 PEER_SILENCE_MAX_NS: Final = 60 * 10**9  # a caller's-thread client is silent while its user computes; then it re-greets
 PRIVATE: Final = b"@"  # first byte of a peer's private channel; no topic or pattern may hold it
 
-_relay_decoder: Final = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
+_relay_decoder: Final = msgspec.msgpack.Decoder(
+    Annotated[list[tuple[str, msgspec.Raw]], msgspec.Meta(max_length=limits.RUNS_PER_FRAME_MAX)]
+)
 
 
 class Call(NamedTuple):
@@ -153,7 +155,7 @@ class NodeCore:
 
     def receive_subscription(self, data: bytes) -> None:
         """Take one message of the XPUB socket: a SUB somewhere began (1) or ended (0) to listen to a prefix."""
-        if len(data) < 2 or data[0] > 1 or len(data) > limits.TOPIC_BYTES_MAX + 2:
+        if len(data) < 3 or data[0] > 1 or data[-1] or len(data) > limits.TOPIC_BYTES_MAX + 2:
             self.counters.frames_refused[Refusal.BOUNDS if data[:1] in (b"\0", b"\1") else Refusal.UNEXPECTED] += 1
             return
         began, name = data[0] == 1, data[1:-1]
@@ -188,10 +190,7 @@ class NodeCore:
     def tick(self, now_ns: int) -> None:
         """Forget peers that were silent for long, and announce how far each channel has come."""
         self._fanouts += self.publisher.heads()
-        while self._peers:
-            peer = min(self._peers.values(), key=lambda peer: peer.seen_ns)
-            if now_ns - peer.seen_ns < PEER_SILENCE_MAX_NS:
-                break
+        for peer in [peer for peer in self._peers.values() if now_ns - peer.seen_ns >= PEER_SILENCE_MAX_NS]:
             self._forget(peer)
 
     def say_goodbye(self) -> None:
@@ -218,13 +217,13 @@ class NodeCore:
     # -- kinds of frame ----------------------------------------------------------------------------------------
 
     def _on_hello(self, identity: bytes, hello: Hello, now_ns: int) -> None:
-        old = self._by_incarnation.get(hello.incarnation) or self._peers.get(identity)
-        if old is None and len(self._peers) >= limits.PEERS_MAX:
+        old = [self._by_incarnation.get(hello.incarnation), self._peers.get(identity)]  # the same one, as a rule
+        if not any(old) and len(self._peers) >= limits.PEERS_MAX:
             raise FrameError(Refusal.TOO_MANY, f"this node has {limits.PEERS_MAX} peers, which is its limit")
         peer = _Peer(identity, hello, now_ns, returning=hello.node == self.incarnation)
         subscribed = [self._subscribe(peer, subscribe) for subscribe in hello.subscriptions]
-        if old is not None:  # after the new subscriptions, so that channels both hold live on
-            self._forget(old)
+        for gone in filter(None, old):  # after the new subscriptions, so that channels both hold live on
+            self._forget(gone)
         self._peers[identity] = self._by_incarnation[hello.incarnation] = peer
         self.counters.peers = len(self._peers)
         welcome = Welcome(

@@ -69,7 +69,7 @@ class Publisher(Outbox):
         super().__init__(counters, batch_messages_max=batch_messages_max, wanted=False)
         self.epoch = epoch
         self.channels: dict[str, Channel] = {}
-        self._batch_bytes_max = batch_bytes_max
+        self._batch_bytes_max = min(batch_bytes_max, limits.BODY_BYTES_MAX - 5)  # a list of runs begins with up to 5
         self._ring_frames = ring_frames
         self._ring_bytes_max = ring_bytes
         self._ring_bytes = 0

@@ -118,7 +118,7 @@ class Reader:
 
     def lost(self, epoch: int, first: int, last: int) -> None:
         """The publisher can no longer send `first..last`."""
-        if epoch == self.epoch and first <= self.seq <= last:
+        if epoch == self.epoch and self.has_hole and first <= self.seq <= last:
             self._lose(min(last, self._hole_end() - 1))
             self._drain()
 
@@ -134,9 +134,10 @@ class Reader:
         if not self.has_hole:
             self._nak_ns = self._attempts = 0
             return None
-        if now_ns < self._nak_ns:
+        full = len(self._held) >= HELD_FRAMES_MAX
+        if now_ns < self._nak_ns and not full:
             return None
-        if self._attempts >= NAK_ATTEMPTS_MAX or len(self._held) >= HELD_FRAMES_MAX:
+        if self._attempts >= NAK_ATTEMPTS_MAX or full:
             self._lose(self._hole_end() - 1)
             self._drain()
             return self.nak_due(now_ns)

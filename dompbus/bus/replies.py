@@ -50,7 +50,9 @@ class ReplyTable:
             return reply
         if number in entry.running:
             return RUNNING
-        if attempt > 1 and not (sole and entry.complete and number > entry.forgotten_number):
+        if number <= entry.forgotten_number:  # first attempts arrive in rising order, so this is no first one
+            return EXPIRED
+        if attempt > 1 and not (sole and entry.complete):
             return EXPIRED
         entry.running.add(number)
         return NEW

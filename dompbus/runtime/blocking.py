@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from dompbus.bus.link import LinkCore, State
+from dompbus.bus.link import LinkCore
 from dompbus.bus.outbox import Receipt
 from dompbus.bus.reader import Batch, Gap, Reader
 from dompbus.config import Config
@@ -40,12 +40,13 @@ class Subscription:
 
     def receive(self, timeout: float | None = None) -> Any:
         """Return the next message (or `Gap`, or `Unknown`); raise `Timeout` when none came in `timeout` seconds."""
-        while not self._items:
+        while True:
+            with suppress(IndexError):  # asked and taken in one step: another thread may be receiving too
+                return self._items.popleft()
             batch = self._next_batch(timeout)
             if isinstance(batch, Gap):
                 return batch
             self._items.extend(batch.messages)
-        return self._items.popleft()
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch | Gap]:
         """Iterate over batches as they travelled, with topic, epoch, seq and time; fastest. Ends when closed.
@@ -81,9 +82,10 @@ class Subscription:
         self.close()
 
     def _next_batch(self, timeout: float | None) -> Batch | Gap:
-        if not self._batches:
+        while True:
+            with suppress(IndexError):
+                return self._batches.popleft()
             self._batches.extend(self._link.take(self._reader, timeout))
-        return self._batches.popleft()
 
 
 class BlockingLink:
@@ -95,7 +97,7 @@ class BlockingLink:
         self._config = config
         self._core = new_link_core(config, self.counters, name, incarnation)
         self._reactor = Reactor(self._work)
-        self._flusher = _Flusher(self._reactor, self._core)
+        self._flusher = _Flusher(self._reactor, self._sent_all)
         self._publishing = Publishing(
             self._core.outbox,
             self._reactor,
@@ -109,7 +111,7 @@ class BlockingLink:
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when everything published has been handed to the transport; raise `Timeout` or `Unreachable`."""
-        if not self._reactor.wait(lambda: self._core.outbox.empty, self._deadline_ns(timeout)):
+        if not self._reactor.wait(self._sent_all, self._deadline_ns(timeout)):
             raise self._no_answer(f"{self.url} has not taken what was published")
 
     def subscribe(
@@ -142,6 +144,7 @@ class BlockingLink:
             if not self._reactor.closed:
                 self._core.unsubscribe(reader)
                 self._reactor.turn()
+                self._reactor.wake()  # whoever waits for this subscription looks again
             reader.closed = True
 
     def take(self, reader: Reader, timeout: float | None) -> list[Batch | Gap]:
@@ -176,7 +179,7 @@ class BlockingLink:
         """Send what is left, say goodbye, close. Idempotent."""
         if self._reactor.closed:
             return
-        if self._core.state is State.READY and not self._core.outbox.empty:
+        if not self._sent_all():
             with suppress(DompbusError):
                 self.flush(self._config.timeouts.close)
         self._reactor.close(self._farewell)
@@ -195,8 +198,11 @@ class BlockingLink:
 
     def _turn(self) -> None:
         self._reactor.turn()
-        if not self._core.outbox.empty:  # not welcomed yet: somebody has to stay until we are
+        if not self._sent_all():  # not welcomed yet, or the socket is full: somebody has to stay
             self._flusher.wake()
+
+    def _sent_all(self) -> bool:
+        return self._core.outbox.empty and self._link.clear
 
     def _farewell(self) -> None:
         self._core.close()
@@ -215,9 +221,9 @@ class BlockingLink:
 class _Flusher:
     """Sends what a burst of `publish` has gathered when no other call comes by. Its thread starts when first needed."""
 
-    def __init__(self, reactor: Reactor, core: LinkCore) -> None:
+    def __init__(self, reactor: Reactor, sent_all: Callable[[], bool]) -> None:
         self._reactor = reactor
-        self._core = core
+        self._sent_all = sent_all
         self._asked = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -239,7 +245,7 @@ class _Flusher:
             while True:
                 self._asked.wait()
                 self._asked.clear()
-                self._reactor.wait(lambda: self._core.outbox.empty)
+                self._reactor.wait(self._sent_all)
 
 
 def new_incarnation() -> int:

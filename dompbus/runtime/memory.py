@@ -82,10 +82,10 @@ class MemorySocket:
     def unsubscribe(self, prefix: bytes) -> None:
         """SUB only."""
 
-    def push(self, parts: list[bytes]) -> bool:
-        """Put one message into the inbox, if there is room."""
+    def push(self, parts: list[bytes], *, waited: bool = False) -> bool:
+        """Put one message into the inbox, if there is room, or it has `waited` within its sender's bound."""
         with _lock:
-            if self.closed or len(self._inbox) >= self._queue_frames:
+            if self.closed or (len(self._inbox) >= self._queue_frames and not waited):
                 return False
             self._inbox.append(parts)
             if not self._signalled:
@@ -155,8 +155,8 @@ class Dealer(MemorySocket):
 
     def attach(self, peer: MemorySocket) -> None:
         self._router = peer
-        while self._outgoing and peer.push([self.identity, *self._outgoing[0]]):
-            self._outgoing.popleft()
+        while self._outgoing:  # each side's queue has its own bound, so all of it fits
+            peer.push([self.identity, *self._outgoing.popleft()], waited=True)
 
     def detach(self, peer: MemorySocket) -> None:
         self._router = None

@@ -219,7 +219,8 @@ class Node:
     def _bind(self) -> None:
         endpoints = self.config.node.endpoints()
         queue_frames = self.config.flow.socket_queue_frames
-        self._inner_endpoint = f"inproc://dompbus-{self.incarnation:x}"
+        inner = "memory" if endpoints.listen.startswith("memory://") else "inproc"
+        self._inner_endpoint = f"{inner}://dompbus-{self.incarnation:x}"
         router = bind_router(endpoints.listen, self._inner_endpoint, queue_frames=queue_frames)
         self._router = self._add("router", router, self._on_router)
         self.endpoint = router.endpoint

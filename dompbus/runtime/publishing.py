@@ -54,6 +54,7 @@ class Publishing:
         if stream is None:
             stream = self._open(topic)
         if not stream.wanted:
+            self._reactor.check_usable()
             return QUEUED
         if len(stream.pending) >= limits.PENDING_MESSAGES_MAX:
             return self._refuse(1)
@@ -70,6 +71,7 @@ class Publishing:
         if stream is None:
             stream = self._open(topic)
         if not stream.wanted:
+            self._reactor.check_usable()
             return QUEUED
         if len(stream.pending) + len(messages) > limits.PENDING_MESSAGES_MAX:
             return self._refuse(len(messages))

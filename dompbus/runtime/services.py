@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dompbus import limits
 from dompbus.bus.node import Call
 from dompbus.counters import Counters
 from dompbus.errors import InvalidMessage
@@ -50,7 +51,10 @@ class Service:
         if self._pool is None:
             answer(*self._run(call))
         else:
-            self._pool.submit(lambda: _later(reactor, answer, *self._run(call)))
+            try:
+                self._pool.submit(lambda: _later(reactor, answer, *self._run(call)))
+            except RuntimeError:  # the pool is closed: the node is about to be
+                answer(ReplyStatus.OVERLOADED, b"\xc0")
 
     def close(self) -> None:
         """Let running handlers finish; drop those that have not started."""
@@ -62,21 +66,38 @@ class Service:
         if started_ns >= call.deadline_ns:
             return ReplyStatus.TIMEOUT, b"\xc0"
         try:
-            argument = self._decode(call.request.payload)
-        except DECODE_ERRORS as error:
-            return ReplyStatus.INVALID, encode(f"{self.name}: {error}"[:1024])
-        try:
-            return ReplyStatus.OK, encode_value(self._handler(argument))
-        except InvalidMessage as error:
-            return ReplyStatus.FAILED, encode(("InvalidMessage", f"the answer of {self.name}: {error}"))
-        except Exception as error:  # a user's code may raise anything; it belongs to the caller, and to the log
-            trace = _log.isEnabledFor(logging.DEBUG)
-            _log.warning("service %s failed: %s: %s", self.name, type(error).__name__, error, exc_info=trace)
-            return ReplyStatus.FAILED, encode((type(error).__name__, str(error)[:4096]))
+            return self._carry_out(call)
+        except BaseException as error:  # a user's code may raise anything, SystemExit too; it belongs to the caller
+            kind, text = type(error).__name__, _text_of(error)
+            _log.warning("service %s failed: %s: %s", self.name, kind, text, exc_info=_log.isEnabledFor(logging.DEBUG))
+            return ReplyStatus.FAILED, encode((kind, text))
         finally:
             elapsed_ns = time.monotonic_ns() - started_ns
             if self._pool is None and elapsed_ns > _SLOW_NS:
                 _log.warning("service %s held up the node for %d ms: give it threads=", self.name, elapsed_ns // 10**6)
+
+    def _carry_out(self, call: Call) -> tuple[ReplyStatus, bytes]:
+        try:
+            argument = self._decode(call.request.payload)
+        except DECODE_ERRORS as error:
+            return ReplyStatus.INVALID, encode(f"{self.name}: {error}"[:1024])
+        answer = self._handler(argument)
+        try:
+            payload = encode_value(answer)
+        except InvalidMessage as error:
+            return ReplyStatus.FAILED, encode(("InvalidMessage", f"the answer of {self.name}: {_text_of(error)}"))
+        if len(payload) > limits.PAYLOAD_BYTES_MAX:
+            large = f"the answer of {self.name} has {len(payload)} bytes; at most {limits.PAYLOAD_BYTES_MAX} can travel"
+            return ReplyStatus.FAILED, encode(("InvalidMessage", large))
+        return ReplyStatus.OK, payload
+
+
+def _text_of(error: BaseException) -> str:
+    """The error's text, made fit to travel: it may hold lone surrogates, or fail itself."""
+    try:
+        return str(error)[:4096].encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return "its text cannot be had"
 
 
 def _pool(name: str, threads: int) -> "ThreadPoolExecutor":

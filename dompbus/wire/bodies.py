@@ -205,8 +205,11 @@ def control_frame(body: _Body, *, epoch: int = 0, time_ns: int = 0, prefix: byte
 
 
 def decode_body(frame: Frame) -> Any:
-    """Return the typed body of a control frame; raise `FrameError` (reason `body`) when it is not one."""
+    """Return the typed body of a control frame; raise `FrameError` when it is not one."""
+    decoder = _DECODERS.get(frame.kind)
+    if decoder is None:
+        raise FrameError(Refusal.UNEXPECTED, f"{frame.kind.name} has no typed body")
     try:
-        return _DECODERS[frame.kind].decode(frame.body)
+        return decoder.decode(frame.body)
     except DECODE_ERRORS as error:
         raise FrameError(Refusal.BODY, f"{frame.kind.name}: {error}") from error

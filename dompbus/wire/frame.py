@@ -120,7 +120,7 @@ def parse(data: bytes | memoryview) -> Frame:
         raise FrameError(Refusal.KIND, f"kind {kind} is unknown")
     if flags:
         raise FrameError(Refusal.FLAGS, f"flags {flags:#06x} are unknown")
-    if count > limits.MESSAGES_PER_FRAME_MAX or max(epoch, seq, time_ns) > limits.SEQ_MAX:
+    if count > limits.MESSAGES_PER_FRAME_MAX or max(epoch, seq + count, time_ns) > limits.SEQ_MAX:
         raise FrameError(Refusal.BOUNDS, f"count {count}, epoch {epoch}, seq {seq} or time {time_ns} out of bounds")
     return Frame(known, count, epoch, seq, time_ns, body)
 

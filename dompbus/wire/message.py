@@ -5,10 +5,11 @@ appended with defaults, so old readers ignore them and new readers fill them in;
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, Final, dataclass_transform
 
 import msgspec
 
+from dompbus import limits
 from dompbus.errors import InvalidMessage
 from dompbus.wire.frame import FrameError, Refusal
 
@@ -57,7 +58,9 @@ ENCODE_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError, ms
 
 encode: Final = msgspec.msgpack.Encoder(decimal_format="string", uuid_format="canonical").encode
 
-_raw_runs: Final = msgspec.msgpack.Decoder(list[tuple[str, list[msgspec.Raw]]])
+_RUNS: Final = msgspec.Meta(max_length=limits.RUNS_PER_FRAME_MAX)
+_MESSAGES: Final = msgspec.Meta(max_length=limits.MESSAGES_PER_FRAME_MAX)
+_raw_runs: Final = msgspec.msgpack.Decoder(Annotated[list[tuple[str, Annotated[list[msgspec.Raw], _MESSAGES]]], _RUNS])
 _any: Final = msgspec.msgpack.Decoder()
 
 
@@ -81,7 +84,9 @@ class Decoder:
     def __init__(self, type: Any = None) -> None:
         wanted = Any if type is None else type
         try:
-            self._runs = msgspec.msgpack.Decoder(list[tuple[str, list[wanted]]])  # type: ignore[valid-type] # built at run time
+            messages: Any = Annotated[list[wanted], _MESSAGES]  # type: ignore[valid-type] # built at run time
+            runs: Any = Annotated[list[tuple[str, messages]], _RUNS]
+            self._runs: msgspec.msgpack.Decoder[list[Run]] = msgspec.msgpack.Decoder(runs)
             self._one = msgspec.msgpack.Decoder(wanted)
         except (TypeError, ValueError) as error:
             raise InvalidMessage(f"cannot decode into {type!r}: {error}") from error

@@ -5,12 +5,12 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dompbus.clients.blocking import Client
@@ -23,27 +23,33 @@ from tests.data import recorded_or_none
 from tests.replay_server import CLI, ReplayServer, environment
 
 KILLS = 10  # in each of two replays
-MARKET_TRADES = 60_000
-PACED_SECONDS = 20.0  # over which the recorded trades are spread
+MARKET_TRADES = 100_000
+PACED_SECONDS = 26.0  # over which the recorded trades are spread
 
 
 class Killer:
-    """Watches a replay and kills the server when it comes past random numbers of settled trades."""
+    """Watches a replay; kills the server a random moment after the settlement has moved, and starts it again."""
 
-    def __init__(self, server: ReplayServer, *, trades: int, kills: int, seed: int) -> None:
-        rng = random.Random(seed)
+    def __init__(self, server: ReplayServer, *, kills: int, delay_max: float, seed: int) -> None:
+        self._rng = random.Random(seed)
         self._server = server
-        self._marks = sorted(rng.sample(range(trades // 100, trades * 97 // 100), kills))
-        self._delays = [rng.uniform(0, 0.05) for _ in range(kills)]
+        self._delay_max = delay_max
+        self._kills_max = kills
+        self._seen = 0
+        self._due: float | None = None
         self.kills = 0
 
     def update(self, board: Board) -> None:
-        """Kill when the next mark is passed, a random moment later; start again at once."""
-        if self.kills < len(self._marks) and board[Cell.SETTLED] >= self._marks[self.kills]:
-            threading.Event().wait(self._delays[self.kills])
-            assert not board.complete, "the replay was over before the kill: make it longer"
+        """Called every few hundredths of a second."""
+        if self.kills == self._kills_max:
+            return
+        if self._due is None and board[Cell.SETTLED] > self._seen:
+            self._due = time.monotonic() + self._rng.uniform(0, self._delay_max)
+        if self._due is not None and time.monotonic() >= self._due:
+            assert not board.complete, f"the replay was over before kill {self.kills + 1}: make it longer"
             self._server.kill()
             self._server.start()
+            self._seen, self._due = board[Cell.SETTLED], None
             self.kills += 1
 
 
@@ -67,30 +73,32 @@ def _uninterrupted(path: Path, folder: Path) -> Report:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", [20_251_110])
 def test_kill_during_the_recorded_market(tmp_path: Path, seed: int) -> None:
     """The recorded trades, paced, with ten kills at random moments: the books are those of a run without any."""
     path = recorded_or_none("kraken_xbtusdt_trades.csv")
     path = path or write_market(tmp_path / "demo_xbtusdt_trades.csv", trades=1_000)
-    _replay_with_kills(tmp_path, path, seed=seed, pace_seconds=PACED_SECONDS)
+    _replay_with_kills(tmp_path, path, seed=seed, pace_seconds=PACED_SECONDS, delay_max=0.8)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", [7_400])
 def test_kill_at_full_speed(tmp_path: Path, seed: int) -> None:
     """Batches of thousands on their way, with ten kills: nothing twice, nothing missing."""
     path = write_market(tmp_path / "demo_xbtusdt_trades.csv", trades=MARKET_TRADES, seed=seed)
-    _replay_with_kills(tmp_path, path, seed=seed, pace_seconds=None)
+    _replay_with_kills(tmp_path, path, seed=seed, pace_seconds=None, delay_max=0.2)
 
 
-def _replay_with_kills(tmp_path: Path, path: Path, *, seed: int, pace_seconds: float | None) -> None:
+def _replay_with_kills(tmp_path: Path, path: Path, *, seed: int, pace_seconds: float | None, delay_max: float) -> None:
     print(f"seed {seed}")
     expected = _uninterrupted(path, tmp_path / "calm")
     with ReplayServer(tmp_path / "killed") as server:
         plan = make_plan(server.url, path)
         times = [trade.time_ns for trade in plan.open_file()]
         speed = None if pace_seconds is None else (times[-1] - times[0]) / 1e9 / pace_seconds
-        killer = Killer(server, trades=len(times), kills=KILLS, seed=seed)
+        killer = Killer(server, kills=KILLS, delay_max=delay_max, seed=seed)
         report = _report(make_plan(server.url, path, speed=speed), killer)
     assert killer.kills == KILLS
     assert report.rewinds > 0, "no kill was felt"
@@ -133,7 +141,11 @@ def test_replay_killed_and_started_again(tmp_path: Path) -> None:
     with ReplayServer(tmp_path / "server") as server:
         with _replaying(server.url, path) as process:
             _wait_until_booked(server.url, path, 2_000)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 2
             process.kill()
+            _, alive = psutil.wait_procs(children, timeout=15)
+            assert alive == [], "a child of the killed replay goes on without it"
         report = _report(make_plan(server.url, path), Bystander())
     assert report.accounts == expected.accounts
     assert report.booked_before >= 2_000

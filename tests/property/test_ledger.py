@@ -212,12 +212,12 @@ class LedgerBesideModel(RuleBasedStateMachine):
 
 
 LedgerBesideModel.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLedgerBesideModel = LedgerBesideModel.TestCase
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.lists(st.one_of(plain, plain, plain, transfers), min_size=1, max_size=20), max_size=5))
 def test_fast_and_exact_loops_are_one(batches):
     """The fast loop is the exact loop, only faster: same answers, same state."""
@@ -237,7 +237,7 @@ def test_fast_and_exact_loops_are_one(batches):
     assert hashes[0] == hashes[1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=300),
@@ -271,7 +271,7 @@ def test_any_bytes_are_answered(payload, timestamp):
     ledger.check_invariants()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(transfers, max_size=5), max_size=5))
 def test_bytes_and_objects_are_one(batches):
     """`apply` with packed records does what `create_transfers` does with objects."""
@@ -309,7 +309,9 @@ def _live_through(seed, steps):
     """One random history in the ledger and in the model; what the events came to."""
     ledger, model, met = Ledger(), NaiveLedger(), Counter()
     histories = Histories(seed, model)
-    for _ in range(steps):
+    for step in range(steps):
+        if seed % 3 == 0 and step == steps // 2:
+            _bring_near_overflow(histories.random, ledger, model)
         method, events, now = histories.step()
         if method == "expire":
             assert ledger.expire(timestamp=now) == model.expire(now), f"seed {seed}"
@@ -322,6 +324,15 @@ def _live_through(seed, steps):
     assert _plain(ledger.query_accounts(QueryFilter(limit=10**6))) == list(model.state["accounts"].values())
     ledger.check_invariants()
     return met
+
+
+def _bring_near_overflow(random, ledger, model):
+    """Balances that small amounts would never reach; only tests can write them."""
+    for id, account in model.state["accounts"].items():
+        side, kind = random.choice(["debits", "credits"]), random.choice(["pending", "posted"])
+        room = INT_MAX - account[f"{side}_pending"] - account[f"{side}_posted"]
+        account[f"{side}_{kind}"] += max(0, room - random.randint(0, 10))
+        ledger._set_balances(id, **{f"{side}_{kind}": account[f"{side}_{kind}"]})
 
 
 def _imported(kind, flag, events, times):

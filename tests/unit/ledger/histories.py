@@ -62,9 +62,8 @@ class Histories:
         """Change one field, sometimes."""
         if self.random.random() < chance:
             name = self.random.choice(names)
-            event[name] = self.random.choice(
-                [0, 1, 2, event[name] + 1 if event[name] < 2**32 - 1 else event[name] // 2]
-            )
+            other = event[name] + 1 if event[name] < 2**32 - 1 else event[name] // 2
+            event[name] = self.random.choice([0, 1, 2, other])
         return event
 
     def _account(self):
@@ -129,7 +128,7 @@ class Histories:
             )
         )
         if event["amount"] > 2**100:
-            event["flags"] = rnd.choice([0, 2, 2])
+            event["flags"] = rnd.choice([0, 2])
         if event["flags"] & 2:
             event["timeout"] = rnd.choice([0, 0, 1, 2, 2**32 - 1])
         return event

@@ -102,8 +102,8 @@ class NaiveLedger:
             (e["id"] == INT_MAX, A.ID_MUST_NOT_BE_INT_MAX),
         ]
         if old:
-            for name in ("flags", "user_data_128", "user_data_64", "user_data_32", "ledger", "code"):
-                checks.append((e[name] != old[name], A[f"EXISTS_WITH_DIFFERENT_{name.upper()}"]))
+            names = ("flags", "user_data_128", "user_data_64", "user_data_32", "ledger", "code")
+            checks += [(e[name] != old[name], A[f"EXISTS_WITH_DIFFERENT_{name.upper()}"]) for name in names]
             checks.append((True, A.EXISTS))
         checks += [
             (e["flags"] & 2 and e["flags"] & 4, A.FLAGS_ARE_MUTUALLY_EXCLUSIVE),
@@ -157,8 +157,8 @@ class NaiveLedger:
         for name in ("debit_account_id", "credit_account_id", "amount"):
             different = asked[name] != old[name] and not (name == "amount" and enough)
             checks.append((different, T[f"EXISTS_WITH_DIFFERENT_{name.upper()}"]))
-        for name in ("user_data_128", "user_data_64", "user_data_32", "ledger", "code"):
-            checks.append((asked[name] != old[name], T[f"EXISTS_WITH_DIFFERENT_{name.upper()}"]))
+        names = ("user_data_128", "user_data_64", "user_data_32", "ledger", "code")
+        checks += [(asked[name] != old[name], T[f"EXISTS_WITH_DIFFERENT_{name.upper()}"]) for name in names]
         return first([*checks, (True, T.EXISTS)])
 
     def _move(self, e, time):
@@ -342,7 +342,7 @@ class NaiveLedger:
 
     def balances_of(self, filter):
         balances = {id_: b for account, id_, b in self.state["history"] if account == filter.account_id}
-        kept = [t for t in self.transfers_of(filter)] if balances else []
+        kept = self.transfers_of(filter) if balances else []
         return [{**balances[t["id"]], "timestamp": t["timestamp"]} for t in kept]
 
     def query(self, kind, filter):

@@ -1,0 +1,264 @@
+"""Goal: what the documentation says is so: its examples run, its links lead somewhere, its tables are the code's."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+import typer.main
+
+from dompbus import limits
+from dompbus.clients.cli.main import app
+from dompbus.wire.bodies import BODIES, ReplyStatus
+from dompbus.wire.frame import Kind, Refusal
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+WORKPLACE = re.compile(r"/work/|/tmp/w\b|shared/(design|data)|bus\.md|style\.md|ledger\.md rule", re.IGNORECASE)
+
+
+def _id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _blocks(page: Path, info: str) -> list[tuple[int, str]]:
+    """(line, text) of each fenced block with this info string; the line is that of its first line of text."""
+    text = page.read_text()
+    fences = re.finditer(
+        r"^```(.*)\n((?:.*\n)*?)^```$", text, re.MULTILINE
+    )  # all of them, so that ends pair with begins
+    return [(text.count("\n", 0, fence.start()) + 2, fence[2]) for fence in fences if fence[1] == info]
+
+
+class _QuietClient:
+    """What a page means by a client that is connected already; on this one nothing is ever said."""
+
+    def subscribe(self, pattern: str, *, type: Any) -> list[Any]:
+        return []
+
+
+LEANS_ON = {"docs/replay.md": {"client": _QuietClient()}}
+
+
+# -- examples ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=_id)
+def test_the_python_blocks_of_a_page_run_as_one_program(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page", **LEANS_ON.get(_id(page), {})}
+    for line, block in _blocks(page, "python"):
+        exec(compile("\n" * (line - 1) + block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["quickstart.py"], "12.50 EUR, once"),
+        (["trading_engine.py", "--trades", "300"], "buy: "),
+        (["game_server.py", "--ticks", "30"], "ann saw itself at 10, 0\nbob saw itself at 10, 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_example_runs(arguments: list[str], says: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / arguments[0]), *arguments[1:]]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert says in done.stdout
+
+
+def test_every_example_is_run() -> None:
+    there = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert there == {"quickstart.py", "trading_engine.py", "game_server.py"}
+    lines = (ROOT / "examples" / "quickstart.py").read_text().splitlines()
+    assert len(lines) < 60, "the quickstart fits on one screen"
+
+
+# -- links and commands ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"https?:", link)]
+    missing = [link for link in links if not _target_exists(page, link)]
+    assert missing == []
+
+
+def _target_exists(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    if anchor and target.is_file():
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+        return anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return target.exists()
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md") if page.name != "index.md"]
+    assert [str(page) for page in pages if f"({page})" not in index] == []
+
+
+def _commands() -> list[tuple[str, list[str]]]:
+    """(page, words) of each `dompbus ...` in a plain block or between backticks."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        fenced = [line for _, block in _blocks(page, "") for line in block.splitlines()]
+        inline = re.findall(r"`(dompbus [^`\n]*)`", text)
+        for line in (*fenced, *inline):
+            command = re.match(r"(?:\.venv/bin/|\$ )?dompbus (?P<rest>(?![:(]).*)", line.strip())
+            if command is not None and "=" not in line.split("dompbus", 1)[0]:
+                rest = re.split(r"\s#|\s>\s|\s\|", command["rest"])[0]
+                found.append((_id(page), shlex.split(rest.replace("$URL", "tcp://x:1").replace("NAME", "name"))))
+    return found
+
+
+def test_commands_shown_exist_with_their_options() -> None:
+    commands = [(page, words) for page, words in _commands() if words and re.fullmatch(r"[a-z-]+", words[0])]
+    assert len(commands) >= 10
+    unknown = [f"{page}: dompbus {shlex.join(words)}" for page, words in commands if not _is_known(words)]
+    assert unknown == []
+
+
+def _is_known(words: list[str]) -> bool:
+    command: Any = typer.main.get_command(app)
+    while words and hasattr(command, "resolve_command") and not words[0].startswith("-"):
+        context = command.make_context("dompbus", [], resilient_parsing=True)
+        if words[0] not in command.list_commands(context):
+            return False
+        _, command, words = command.resolve_command(context, words)
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    return all(word.partition("=")[0] in options for word in words if word.startswith("--"))
+
+
+def test_make_targets_shown_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    lines = [line for page in PAGES for _, block in _blocks(page, "") for line in block.splitlines()]
+    inline = [text for page in PAGES for text in re.findall(r"`([^`\n]+)`", page.read_text())]
+    shown = {found[1] for text in (*lines, *inline) if (found := re.match(r"make ([a-z-]+)", text))}
+    assert shown - targets == set()
+    assert {"demo", "test"} <= shown
+
+
+# -- the map -----------------------------------------------------------------------------------------------------
+def _mapped() -> list[str]:
+    """Paths named by the tree in ARCHITECTURE.md, folders with a slash at the end."""
+    paths, parents = [], [""]
+    tree = next(block for _, block in _blocks(ROOT / "ARCHITECTURE.md", "") if block.startswith("dompbus/ "))
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = parents[depth] + line.split()[0]
+        paths.append(path)
+        if path.endswith("/"):
+            parents[depth + 1 :] = [path]
+    return paths
+
+
+def test_what_the_map_names_is_there() -> None:
+    assert [path for path in _mapped() if not (ROOT / path).exists()] == []
+
+
+def test_the_map_names_every_package_and_module() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    mapped = set(_mapped())
+    homes = [name.replace(".", "/") + "/" for name in project["packages"]]
+    packages = [re.sub(r"^dompbus/(brokers|clients|ledger|sessions)/", r"\1/", home) for home in homes]
+    assert [home for home in packages if home not in mapped] == []
+    in_detail = [home for home in packages if home.count("/") == 1 or home.startswith("dompbus/")]  # not clients/cli/*
+    modules = [
+        str(module.relative_to(ROOT))
+        for home in in_detail
+        for module in (ROOT / home).glob("*.py")
+        if module.name != "__init__.py"
+    ]
+    assert sorted(set(modules) - mapped) == []
+
+
+def test_paths_named_in_the_map_s_text_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md))`", text))
+    assert len(named) > 20
+    assert [name for name in named if not any((ROOT / start / name).exists() for start in ("", "dompbus"))] == []
+
+
+# -- the protocol's tables ---------------------------------------------------------------------------------------
+def _rows(heading: str) -> list[list[str]]:
+    """Cells of the first table behind a heading."""
+    section = PROTOCOL.split(f"\n{heading}", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert table is not None
+    return [[cell.strip() for cell in line.strip("|\n").split(" | ")] for line in table[0].splitlines()[2:]]
+
+
+def test_the_header_table_is_the_header() -> None:
+    from dompbus.wire.frame import pack
+
+    rows = _rows("## 2. Frames")[:-1]
+    widths = [int(row[1]) for row in rows]
+    assert [int(row[0]) for row in rows] == [sum(widths[:at]) for at in range(len(widths))]
+    assert sum(widths) == limits.HEADER_BYTES
+    frame = pack(Kind.PUBLISH, b"\x90", count=3, epoch=5, seq=7, time_ns=9)
+    field = {row[2]: frame[int(row[0]) : int(row[0]) + int(row[1])] for row in rows}
+    expected = {
+        "version": 1,
+        "kind": Kind.PUBLISH,
+        "flags": 0,
+        "count": 3,
+        "length": 1,
+        "epoch": 5,
+        "seq": 7,
+        "time_ns": 9,
+    }
+    assert {name: int.from_bytes(field[name], "little") for name in expected} == expected
+
+
+def test_the_table_of_kinds_is_the_code_s() -> None:
+    rows = [row for row in _rows("## 4. Kinds") if row[0]]
+    assert {row[1].strip("`"): int(row[0]) for row in rows} == {kind.name: int(kind) for kind in Kind}
+    described = {row[1].strip("`"): re.sub(r" = [^,]*", "", row[4]) for row in rows}
+    for kind, body in BODIES.items():
+        fields = [field.name for field in msgspec.structs.fields(body)]
+        named = re.sub(r"\[.*?\]+", "", described[kind.name])
+        assert [part.split()[0] for part in named.split(",")] == fields, kind.name
+
+
+def test_the_defaults_of_bodies_are_the_code_s() -> None:
+    rows = {row[1].strip("`"): row[4] for row in _rows("## 4. Kinds") if row[0]}
+    for kind, body in BODIES.items():
+        optional = [field.name for field in msgspec.structs.fields(body) if not field.required]
+        assert re.findall(r"(\w+) [^,]*? = ", rows[kind.name]) == optional, kind.name
+
+
+def test_refusals_and_statuses_are_the_code_s() -> None:
+    assert [row[0].strip("`") for row in _rows("### 2.1 Receiving")] == [str(reason) for reason in Refusal]
+    statuses = re.findall(r"^\| (\d) \| `([A-Z_]+)` \|", PROTOCOL.split("## 7. Requests")[1], re.MULTILINE)
+    assert statuses == [(str(int(status)), status.name) for status in ReplyStatus]
+
+
+def test_the_bounds_are_the_code_s() -> None:
+    for _, value, name in _rows("## 8. Bounds"):
+        number = int(re.sub(r"\D", "", value))
+        assert getattr(limits, name.strip("`")) == number, name
+
+
+def test_the_bounds_in_the_types_are_named() -> None:
+    hello = {field.name: field.type for field in msgspec.structs.fields(BODIES[Kind.HELLO])}
+    assert get_args(hello["subscriptions"])[1].max_length == limits.SUBSCRIPTIONS_PER_PEER_MAX == 4_096
+    assert get_args(hello["requests"])[1].max_length == limits.REQUESTS_PER_FRAME_MAX == 1_024
+    assert "hold at most 4,096 elements, lists of requests 1,024" in PROTOCOL
+
+
+# -- words -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_a_page_speaks_of_the_product_only(page: Path) -> None:
+    assert WORKPLACE.findall(page.read_text().replace("(ledger.md)", "")) == []
