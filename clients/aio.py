@@ -103,7 +103,7 @@ class AsyncClient:
         self.counters = Counters()
         self._config = Config.of(config, timeouts_request=timeout)
         self._core = new_link_core(self._config, self.counters, name)
-        self._reactor = Reactor(self._work)
+        self._reactor = Reactor(self)
         self._publishing = Publishing(
             self._core.outbox,
             self._reactor,
@@ -216,6 +216,7 @@ class AsyncClient:
 
     def _turn(self) -> None:
         """Pump, set the timer for what comes next, and tell those whose wait is over."""
+        self._reactor.poll()
         next_ns = self._reactor.turn()
         if self._timer is not None:
             self._timer.cancel()
@@ -227,16 +228,29 @@ class AsyncClient:
 
     def _wake(self) -> None:
         if self._loop is not None:
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._flush)
 
-    def _work(self, now_ns: int) -> int | None:
-        if not self._core.outbox.empty:
+    def _flush(self) -> None:
+        """What a burst of `publish` has asked for: send what gathered in this pass of the loop."""
+        if not self._reactor.closed:
+            self._publishing.uncork(time.monotonic_ns())
+            self._turn()
+
+    def work(self, now_ns: int) -> int:
+        """For the reactor: send what is asked for and what was published, unless it may linger."""
+        outbox = self._core.outbox
+        linger_ns = None
+        if not outbox.empty:
             self._core.begin(now_ns)
-        linger_ns = self._publishing.hold_until(now_ns)
-        if linger_ns is None and self._link.clear:
-            self._core.publish_gathered()
+            linger_ns = self._publishing.hold_until(now_ns)
+            if linger_ns is None and self._link.clear:
+                self._core.publish_gathered()
         next_ns = self._link.work(now_ns)
-        return min((at for at in (linger_ns, next_ns) if at is not None), default=None)
+        return next_ns if linger_ns is None else min(linger_ns, next_ns)
+
+    def has_work(self) -> bool:
+        """For the reactor: whether there is something to send."""
+        return self._core.has_effects
 
     def _sent_all(self) -> bool:
         return self._core.outbox.empty and self._link.clear

@@ -7,10 +7,10 @@ from dompbus.bus.node import NodeCore
 from dompbus.bus.publisher import Publisher
 from dompbus.counters import Counters
 from dompbus.wire.bodies import BODIES, Hello, Subscribe, control_frame, decode_body
-from dompbus.wire.frame import Frame, Kind, pack, parse
+from dompbus.wire.frame import REPAIR_MARK, Frame, Kind, pack, parse
 from dompbus.wire.message import encode
 
-__all__ = ["EPOCH", "MS", "NODE", "S", "bodies", "greet", "new_link", "new_node", "new_publisher", "numbers", "published"]
+__all__ = ["EPOCH", "MS", "NODE", "S", "bodies", "greet", "new_link", "new_node", "new_publisher", "numbers", "published", "split_repair"]
 
 EPOCH = 1_000
 NODE = 77  # the node's incarnation
@@ -50,9 +50,15 @@ def greet(node: NodeCore, identity: bytes = b"p", incarnation: int = 5, *pattern
 
 
 def bodies(sends: list[tuple[bytes, list[bytes]]]) -> list[Any]:
-    """What frames on the ROUTER say: typed bodies, and published frames as `Frame`."""
-    frames = [parse(parts[-1]) for _, parts in sends]
+    """What frames on the ROUTER say: typed bodies, and published frames (repairs) as `Frame`."""
+    frames = [parse(split_repair(data)[1] if data.startswith(REPAIR_MARK) else data) for _, [data] in sends]
     return [decode_body(frame) if frame.kind in BODIES else frame for frame in frames]
+
+
+def split_repair(data: bytes) -> tuple[bytes, memoryview]:
+    """A repair as the DEALER gets it: channel's prefix and frame."""
+    end = data.index(b"\0", len(REPAIR_MARK)) + 1
+    return data[len(REPAIR_MARK) : end], memoryview(data)[end:]
 
 
 def published(*messages: Any, seq: int, epoch: int = EPOCH, topic: str = "t", time_ns: int = 9) -> Frame:

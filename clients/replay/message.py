@@ -12,7 +12,7 @@ TAKER = "taker"  # the participants of a file that does not say who traded
 MAKER = "maker"
 
 
-class Trade(Message, tag="trade", frozen=True):
+class Trade(Message, tag="trade"):
     """One execution. `side` is the taker's ("buy" or "sell", "" when the file names buyer and seller instead).
 
     `number` counts the trades of one replay from 1 without holes, `line` is where the trade stands in the file, and

@@ -7,10 +7,10 @@ column is what, how a symbol splits) are shared, for they are the question and n
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Context, Decimal, FloatOperation, Inexact, InvalidOperation, localcontext
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from dompbus.clients.replay.diskset import DiskSet
 from dompbus.clients.replay.message import MAKER, TAKER
@@ -38,9 +38,7 @@ class Books(NamedTuple):
     turnovers: dict[tuple[str, str], Turnover]
 
 
-class _Seen(Protocol):
-    def __call__(self, symbol: str, trade_id: str) -> bool:
-        """Note a trade; say whether it is new."""
+_Seen = Callable[[str, str], bool]  # takes symbol and trade id, notes the trade, says whether it is new
 
 
 def recompute(file: TradeFile, *, default_symbol: str, quote: str | None = None) -> Books:

@@ -5,6 +5,7 @@ is an error that tells how far the books are settled and that the same replay ma
 """
 
 import signal
+import sys
 
 from dompbus.clients.replay.lines import TradeFileError
 from dompbus.clients.replay.plan import Plan
@@ -34,6 +35,7 @@ def replay(plan: Plan) -> Report:
     with show_progress(file.bytes_total, give_up_after=plan.give_up_after) as watcher:
         outcome = run_replay(plan, watcher)
     _raise_early_end(outcome)
+    print("replay: settled; now checking the books against the file", file=sys.stderr, flush=True)
     from dompbus.clients.blocking import Client
 
     with Client(plan.url, name="replay-report") as client:

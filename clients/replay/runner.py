@@ -92,7 +92,8 @@ def _raise_failure(children: "list[_Child]", board: Board) -> None:
     failure = next((child.failure for child in children if child.failure), "")
     if failure:
         settled = board[Cell.SETTLED]
-        raise ReplayFailed(f"{failure}. {settled:,} trades are settled; run it again: nothing is booked twice")
+        end = "" if failure.endswith(("?", "!")) else "."
+        raise ReplayFailed(f"{failure}{end} {settled:,} trades are settled; run it again: nothing is booked twice")
 
 
 @contextmanager

@@ -6,7 +6,8 @@ that a lost connection or a restarted node is mended by greeting again, with eve
 States: `IDLE` (nothing asked for yet) -> `GREETING` (HELLO sent) -> `READY` (welcomed) -> `GREETING` again when the
 node turns out to be another incarnation, to have forgotten us, or to be silent.
 
-Effects are fulfilled in the order in which they are handed out.
+Effects are fulfilled in the order in which they are handed out. Plain bytes are a frame for the DEALER socket; the
+others have a type of their own.
 """
 
 from collections import OrderedDict
@@ -43,8 +44,9 @@ from dompbus.wire.bodies import (
 )
 from dompbus.wire.frame import Frame, FrameError, Kind, Refusal, pack, parse
 
-__all__ = ["Connect", "Control", "Join", "Leave", "LinkCore", "Outstanding", "Send", "State"]
+__all__ = ["Connect", "Control", "Join", "Leave", "LinkCore", "Outstanding", "State"]
 
+_NEVER: Final = 2**63
 GREETING_RETRY_NS: Final = 1_000_000_000  # doubled at each attempt; a queued HELLO goes out at reconnection anyway
 GREETING_RETRY_MAX_NS: Final = 8_000_000_000
 GREETING_SPACING_NS: Final = 250_000_000  # however many signs say that the node has forgotten us
@@ -57,12 +59,6 @@ class State(Enum):
     GREETING = "greeting"
     READY = "ready"
     CLOSED = "closed"
-
-
-class Send(NamedTuple):
-    """Send `frame` on the DEALER socket."""
-
-    frame: bytes
 
 
 class Control(NamedTuple):
@@ -127,6 +123,7 @@ class LinkCore:
         self.name = name
         self.counters = counters
         self.state = State.IDLE
+        self.due_ns = 0  # `tick` has nothing to do before this
         self.node: Welcome | None = None
         self.outbox = Outbox(counters, batch_messages_max=batch_messages_max, wanted=True)
         self.readers: dict[int, Reader] = {}
@@ -198,7 +195,7 @@ class LinkCore:
     def publish_gathered(self) -> None:
         """Send what the outbox holds, once the node has welcomed us; until then it stays there, within its bound."""
         if self.state is State.READY and not self.outbox.empty:
-            self._effects += [Send(frame) for frame in self._publish_frames(self.outbox.take())]
+            self._effects += self._publish_frames(self.outbox.take())
 
     def forget(self, outstanding: Outstanding) -> None:
         """Stop waiting for a reply; one that still comes is ignored."""
@@ -239,6 +236,8 @@ class LinkCore:
             elif frame.kind is Kind.HEAD:
                 for reader in self._by_prefix.get(prefix, ()):
                     reader.reach(frame.epoch, frame.seq)
+                    if reader.has_hole:
+                        self.due_ns = 0
             else:
                 raise FrameError(Refusal.UNEXPECTED, f"{frame.kind.name} on a channel")
             self._heard_ns = now_ns
@@ -258,6 +257,8 @@ class LinkCore:
             self._hello(now_ns)
         if self.state in (State.GREETING, State.READY):
             self._watch(now_ns)
+        next_ns = self.next_ns()
+        self.due_ns = _NEVER if next_ns is None else next_ns
 
     def next_ns(self) -> int | None:
         """When `tick` has something to do, or None."""
@@ -270,6 +271,11 @@ class LinkCore:
             due.append(self._greet_ns)
         due.append(self._next_deadline_ns())
         return min((at for at in due if at is not None), default=None)
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether `take_effects` would return something."""
+        return bool(self._effects)
 
     def take_effects(self) -> list[Any]:
         """Hand out what is to be done."""
@@ -285,6 +291,7 @@ class LinkCore:
         """Have HELLO sent by the next `tick`, once, with all that is wanted by then."""
         if self.state is State.CLOSED:
             return
+        self.due_ns = 0
         if self.state is not State.GREETING:
             self.state, self._greet_ns, self._greetings = State.GREETING, now_ns, 0
         elif self._greetings:  # one is on its way; only a sign that it got lost brings us here
@@ -312,6 +319,7 @@ class LinkCore:
         before, self.node = self.node, welcome
         self.state = State.READY
         self._ping_ns = now_ns
+        self.due_ns = 0
         if before is None or before.incarnation != welcome.incarnation:
             self._effects.append(Connect(welcome.publish_endpoint, welcome.control_endpoint))
         for subscribed in welcome.subscribed:
@@ -334,6 +342,7 @@ class LinkCore:
             reader = self.readers.get(id_)
             if reader is not None:
                 reader.reach(frame.epoch, seq)
+        self.due_ns = 0  # there may be holes to ask for
         self._effects.append(Leave(self._joined_prefix))
         self._joined_prefix = b""
 
@@ -341,6 +350,7 @@ class LinkCore:
         reader = self.readers.get(lost.id)
         if reader is not None:
             reader.lost(lost.epoch, lost.first, lost.last)
+            self.due_ns = 0
 
     def _on_reply(self, reply: Reply, _frame: Frame, _now_ns: int) -> None:
         outstanding = self._requests.pop(reply.number, None)
@@ -363,6 +373,7 @@ class LinkCore:
 
     def _remember_deadline(self, outstanding: Outstanding) -> None:
         heappush(self._deadlines, (outstanding.deadline_ns, outstanding.number))
+        self.due_ns = min(self.due_ns, outstanding.deadline_ns)
         if len(self._deadlines) > 2 * limits.OUTSTANDING_REQUESTS_MAX:  # answered ones behind a late one
             self._deadlines = [(waiting.deadline_ns, number) for number, waiting in self._requests.items()]
             heapify(self._deadlines)
@@ -381,6 +392,7 @@ class LinkCore:
             reader.error = subscribed.error
         else:
             reader.begin(subscribed.epoch, subscribed.seq)
+            self.due_ns = 0
 
     def _join(self) -> None:
         """Listen to every confirmed channel, and last to a private one: when that answers, all are live."""
@@ -401,6 +413,7 @@ class LinkCore:
                 self.greet(now_ns)
             if reader.has_hole:
                 self._repair(reader, now_ns)
+                self.due_ns = 0  # until `tick` has worked out when to ask again
 
     def _repair(self, reader: Reader, now_ns: int) -> None:
         due = reader.nak_due(now_ns)
@@ -438,7 +451,7 @@ class LinkCore:
         return frames
 
     def _send(self, body: Any) -> None:
-        self._effects.append(Send(control_frame(body)))
+        self._effects.append(control_frame(body))
 
 
 _HANDLERS: Final[dict[Kind, Callable[[LinkCore, Any, Frame, int], None]]] = {

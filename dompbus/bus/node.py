@@ -35,7 +35,7 @@ from dompbus.wire.bodies import (
     control_frame,
     decode_body,
 )
-from dompbus.wire.frame import Frame, FrameError, Kind, Refusal, parse
+from dompbus.wire.frame import REPAIR_MARK, Frame, FrameError, Kind, Refusal, parse
 from dompbus.wire.message import DECODE_ERRORS
 
 __all__ = ["Call", "Effects", "NodeCore"]
@@ -43,6 +43,7 @@ __all__ = ["Call", "Effects", "NodeCore"]
 PEER_SILENCE_MAX_NS: Final = 60 * 10**9  # a caller's-thread client is silent while its user computes; then it re-greets
 PRIVATE: Final = b"@"  # first byte of a peer's private channel; no topic or pattern may hold it
 
+_OUTCOMES: Final = {status: status.name.lower() for status in ReplyStatus}
 _relay_decoder: Final = msgspec.msgpack.Decoder(
     Annotated[list[tuple[str, msgspec.Raw]], msgspec.Meta(max_length=limits.RUNS_PER_FRAME_MAX)]
 )
@@ -183,7 +184,7 @@ class NodeCore:
         peer = self._by_incarnation.get(call.session)  # it may have come back on another connection meanwhile
         if peer is not None:
             self._send(peer, frame)
-        self.counters.requests[request.service, status.name.lower()] += 1
+        self.counters.requests[request.service, _OUTCOMES[status]] += 1
         if not service.remembers:
             self._replies.finish(call.session, request.number, frame)
 
@@ -301,7 +302,7 @@ class NodeCore:
         frames, lost = self.publisher.repair(channel, nak.first, nak.last)
         if lost is not None:
             self._send(peer, control_frame(Lost(nak.id, nak.epoch, *lost)))
-        self._sends += [(peer.identity, [channel.prefix, data]) for data in frames]
+        self._sends += [(peer.identity, [REPAIR_MARK + channel.prefix + data]) for data in frames]
         self.counters.repairs["sent"] += len(frames)
 
     def _on_request(self, peer: _Peer, frame: Frame, now_ns: int) -> None:
@@ -336,7 +337,7 @@ class NodeCore:
         self._calls.append(Call(peer.incarnation, request, now_ns + request.budget_ns, now_ns))
 
     def _answer(self, peer: _Peer, request: Request, status: ReplyStatus) -> None:
-        self.counters.requests["", status.name.lower()] += 1
+        self.counters.requests["", _OUTCOMES[status]] += 1
         self._send(peer, control_frame(Reply(request.number, status, msgspec.Raw(b"\xc0"))))
 
     # -- inside ------------------------------------------------------------------------------------------------

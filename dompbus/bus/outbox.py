@@ -1,8 +1,8 @@
 """The outbox: gathers published messages per topic and encodes them as runs, one call per batch.
 
-The law here: `add` may be called from any thread and takes no lock (each step is one atomic operation of the
-interpreter); `take` and `relay` belong to whoever holds the node's lock. A message is handed out exactly once, in
-the order of `add` within its topic.
+The law here: `add_many`, or an append to a stream's `pending` and then `mark`, may be done from any thread and takes
+no lock (each step is one atomic operation of the interpreter); `take` and `relay` belong to whoever holds the node's
+lock. A message is handed out exactly once, in the order of its adding within its topic.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ import msgspec
 from dompbus import limits
 from dompbus.counters import Counters
 from dompbus.topics import Topic, check_topic
-from dompbus.wire.message import ENCODE_ERRORS, Message, encode, encode_value
+from dompbus.wire.message import ENCODE_ERRORS, Message, encode, encode_raw
 
 __all__ = ["DROPPED_FULL", "QUEUED", "EncodedRun", "Outbox", "Receipt", "Stream"]
 
@@ -29,12 +29,16 @@ class Receipt(msgspec.Struct, frozen=True):
     reason: str = ""
     who: str = ""
 
+
+class _Dropped(Receipt, frozen=True):
+    """A kind of its own, so that asking the other kind whether it is true costs no call."""
+
     def __bool__(self) -> bool:
-        return self.outcome != "dropped"
+        return False
 
 
 QUEUED: Final = Receipt("queued")
-DROPPED_FULL: Final = Receipt("dropped", "full", "outbox")
+DROPPED_FULL: Final = _Dropped("dropped", "full", "outbox")
 
 
 class Stream:
@@ -83,25 +87,16 @@ class Outbox:
     def opened(self, stream: Stream) -> None:
         """Hook: a stream was opened. The node's publisher attaches channels here."""
 
-    def add(self, stream: Stream, message: Any) -> int:
-        """Gather one message; return how many the stream holds now. Anything but a `Message` is encoded at once."""
-        if not isinstance(message, Message):
-            message = msgspec.Raw(encode_value(message))
-        pending = stream.pending
-        pending.append(message)
+    def add_many(self, stream: Stream, messages: Sequence[Any]) -> None:
+        """Gather messages of one topic in one step. Anything but a `Message` is encoded at once, as it may change."""
+        stream.pending.extend([m if isinstance(m, Message) else encode_raw(m) for m in messages])
         if not stream.dirty:
-            stream.dirty = True
-            self._dirty.append(stream)
-        return len(pending)
+            self.mark(stream)
 
-    def add_many(self, stream: Stream, messages: Sequence[Any]) -> int:
-        """Gather many messages of one topic in one step."""
-        checked = [m if isinstance(m, Message) else msgspec.Raw(encode_value(m)) for m in messages]
-        stream.pending.extend(checked)
-        if not stream.dirty:
-            stream.dirty = True
-            self._dirty.append(stream)
-        return len(stream.pending)
+    def mark(self, stream: Stream) -> None:
+        """Note that something was appended to `stream.pending`; after the append, unless `stream.dirty` is set."""
+        stream.dirty = True
+        self._dirty.append(stream)
 
     def relay(self, stream: Stream, messages: msgspec.Raw, count: int) -> None:
         """Gather a run that a client has already encoded, behind what this topic has gathered so far."""
@@ -122,7 +117,7 @@ class Outbox:
         return runs
 
     def _encode_pending(self, stream: Stream, runs: list[EncodedRun]) -> None:
-        stream.dirty = False  # before looking: an `add` after this line marks the stream again
+        stream.dirty = False  # before looking: an append after this line marks the stream again
         pending = stream.pending
         size = len(pending)
         messages = pending[:size]

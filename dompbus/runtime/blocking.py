@@ -96,7 +96,7 @@ class BlockingLink:
         self.counters = Counters()
         self._config = config
         self._core = new_link_core(config, self.counters, name, incarnation)
-        self._reactor = Reactor(self._work)
+        self._reactor = Reactor(self)
         self._flusher = _Flusher(self._reactor, self._sent_all)
         self._publishing = Publishing(
             self._core.outbox,
@@ -105,6 +105,7 @@ class BlockingLink:
             wake=self._flusher.wake,
             linger_ns=int(config.batch.linger * 1e9),
         )
+        self._flusher.uncork = self._publishing.uncork
         self._link = Link(url, self._core, self._reactor, queue_frames=config.flow.socket_queue_frames)
         self.publish: Callable[..., Receipt] = self._publishing.publish  # bound once: the hot path
         self.publish_many: Callable[..., Receipt] = self._publishing.publish_many
@@ -187,14 +188,21 @@ class BlockingLink:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _work(self, now_ns: int) -> int | None:
-        if not self._core.outbox.empty:
+    def work(self, now_ns: int) -> int:
+        """For the reactor: send what is asked for and what was published, unless it may linger."""
+        outbox = self._core.outbox
+        linger_ns = None
+        if not outbox.empty:
             self._core.begin(now_ns)
-        linger_ns = self._publishing.hold_until(now_ns)
-        if linger_ns is None and self._link.clear:
-            self._core.publish_gathered()
+            linger_ns = self._publishing.hold_until(now_ns)
+            if linger_ns is None and self._link.clear:
+                self._core.publish_gathered()
         next_ns = self._link.work(now_ns)
-        return min((at for at in (linger_ns, next_ns) if at is not None), default=None)
+        return next_ns if linger_ns is None else min(linger_ns, next_ns)
+
+    def has_work(self) -> bool:
+        """For the reactor: whether there is something to send."""
+        return self._core.has_effects
 
     def _turn(self) -> None:
         self._reactor.turn()
@@ -222,6 +230,7 @@ class _Flusher:
     """Sends what a burst of `publish` has gathered when no other call comes by. Its thread starts when first needed."""
 
     def __init__(self, reactor: Reactor, sent_all: Callable[[], bool]) -> None:
+        self.uncork: Callable[[int], None] = lambda _: None  # set once there is something to uncork
         self._reactor = reactor
         self._sent_all = sent_all
         self._asked = threading.Event()
@@ -245,6 +254,7 @@ class _Flusher:
             while True:
                 self._asked.wait()
                 self._asked.clear()
+                self.uncork(time.monotonic_ns())
                 self._reactor.wait(self._sent_all)
 
 

@@ -9,9 +9,10 @@ from collections import deque
 from typing import Any
 
 from dompbus import limits
-from dompbus.bus.link import Connect, Control, Join, Leave, LinkCore, Send
+from dompbus.bus.link import Connect, Control, Join, Leave, LinkCore
 from dompbus.runtime.reactor import Port, Reactor
 from dompbus.runtime.transport import connect_dealer, connect_sub, reachable_endpoint
+from dompbus.wire.frame import REPAIR_MARK
 
 __all__ = ["Link"]
 
@@ -35,37 +36,39 @@ class Link:
         """Whether everything handed over so far was taken, so that more may be published."""
         return not self._backlog
 
-    def work(self, now_ns: int) -> int | None:
+    def work(self, now_ns: int) -> int:
         """Let the core do what is due and carry out its effects; return when it wants to be called again."""
-        while self._backlog and self._main.send([self._backlog[0]]):
-            self._backlog.popleft()
-        self.core.tick(now_ns)
-        for effect in self.core.take_effects():
-            self._fulfil(effect)
-        return self.core.next_ns()
+        core, backlog = self.core, self._backlog
+        while backlog and self._main.send([backlog[0]]):
+            backlog.popleft()
+        if now_ns >= core.due_ns:
+            core.tick(now_ns)
+        for effect in core.take_effects():
+            if effect.__class__ is not bytes:
+                self._fulfil(effect)
+            elif backlog or not self._main.send([effect]):
+                backlog.append(effect)
+        return core.due_ns
 
     def _on_main(self, parts: list[bytes]) -> None:
-        now_ns = time.monotonic_ns()
-        if len(parts) == 1:
-            self.core.receive(parts[0], now_ns)
-        elif len(parts) == 2:  # a repair: what the channel would have carried, addressed to us
-            self.core.receive_published(parts[0], memoryview(parts[1]), now_ns)
+        data = parts[0]
+        if data[:1] == REPAIR_MARK:
+            self._on_channel(data, len(REPAIR_MARK))
         else:
-            self.core.counters.frames_refused["bounds"] += 1
+            self.core.receive(data, time.monotonic_ns())
 
     def _on_published(self, parts: list[bytes]) -> None:
-        data = parts[0]
-        end = data.find(b"\0", 0, limits.TOPIC_BYTES_MAX + 1) + 1
-        self.core.receive_published(data[:end], memoryview(data)[end:], time.monotonic_ns())
+        self._on_channel(parts[0], 0)
+
+    def _on_channel(self, data: bytes, start: int) -> None:
+        end = data.find(b"\0", start, start + limits.TOPIC_BYTES_MAX + 1) + 1
+        self.core.receive_published(data[start:end], memoryview(data)[end:], time.monotonic_ns())
 
     def _on_control(self, parts: list[bytes]) -> None:
         self.core.receive(parts[0], time.monotonic_ns())
 
     def _fulfil(self, effect: Any) -> None:
-        if isinstance(effect, Send):
-            if self._backlog or not self._main.send([effect.frame]):
-                self._backlog.append(effect.frame)
-        elif isinstance(effect, Control):
+        if isinstance(effect, Control):
             if self._control is not None:
                 self._control.send([effect.frame])
         elif isinstance(effect, Join):
@@ -90,10 +93,10 @@ class Link:
             if self._sub is not None and prefix not in self._joined:
                 self._joined.add(prefix)
                 self._sub.socket.subscribe(prefix)
-                self._sub.touched = True
+                self._sub.look = True
 
     def _leave(self, prefix: bytes) -> None:
         if self._sub is not None and prefix in self._joined:
             self._joined.discard(prefix)
             self._sub.socket.unsubscribe(prefix)
-            self._sub.touched = True
+            self._sub.look = True

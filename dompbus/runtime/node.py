@@ -54,7 +54,7 @@ class Node:
         self.failure: DompbusError | None = None
         self._services: dict[str, Service] = {}
         self._machines: dict[str, MachineHost] = {}
-        self._reactor = Reactor(self._work)
+        self._reactor = Reactor(self)
         self._exit = ExitStack()
         self._next_tick_ns = 0
         self._self_link: BlockingLink | None = None
@@ -257,15 +257,16 @@ class Node:
     def _on_bad_handshake(self, _parts: list[bytes]) -> None:
         self.counters.frames_refused["handshake"] += 1
 
-    def _work(self, now_ns: int) -> int | None:
-        """One lot: time, calls, machines, then everything that is to be sent."""
+    def work(self, now_ns: int) -> int:
+        """For the reactor: one lot. Time, calls, everything that is to be sent, then what machines have to store."""
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = now_ns + _TICK_NS
             self._core.tick(now_ns)
             self.counters.streams = len(self._publisher.streams)
+        self._publishing.uncork(now_ns)
         linger_ns = self._publishing.hold_until(now_ns)
         while True:
-            if linger_ns is None:
+            if linger_ns is None and not self._publisher.empty:
                 self._core.publish_gathered(time.time_ns())
             if self._core.idle:
                 break
@@ -277,6 +278,10 @@ class Node:
         self.counters.reactor_busy_ns = self._reactor.busy_ns
         self.counters.reactor_turns = self._reactor.turns
         return self._next_tick_ns if linger_ns is None else min(self._next_tick_ns, linger_ns)
+
+    def has_work(self) -> bool:
+        """For the reactor: whether there is a call to carry out or a frame to send."""
+        return not self._core.idle
 
     def _fulfil(self) -> None:
         effects = self._core.take_effects()
@@ -310,7 +315,6 @@ class Node:
 
     def _send_published(self) -> None:
         """For a publisher's own thread: fan out what was gathered, and nothing else."""
-        self._publishing.hold_until(time.monotonic_ns())
         self._fan_out(self._publisher.frames(time.time_ns()))
         if not self._reactor.on_own_thread and self._xpub.socket.readable():
             self._reactor.wake()  # our send may have silenced the descriptor

@@ -2,7 +2,8 @@
 
 The law here: a publisher that is quiet has its message sent at once, in the caller's thread; one that is busy
 gathers, and the batch leaves when it is full or when the reactor comes by, whichever is first. There is no fixed
-delay unless `linger` asks for one, and `publish` never waits for another thread.
+delay unless `linger` asks for one. Adding to a batch takes no lock (each step is one atomic operation of the
+interpreter); sending one does.
 """
 
 import time
@@ -12,6 +13,7 @@ from typing import Any, Final
 from dompbus import limits
 from dompbus.bus.outbox import DROPPED_FULL, QUEUED, Outbox, Receipt, Stream
 from dompbus.runtime.reactor import Reactor
+from dompbus.wire.message import Message, encode_raw
 
 __all__ = ["Publishing"]
 
@@ -41,6 +43,7 @@ class Publishing:
         self._wake = wake
         self._linger_ns = linger_ns
         self._corked = False  # something waits, and whoever sends it knows
+        self._stalled = False  # what was to be sent could not be: no node has welcomed us, or its queue is full
         self._hurry = False  # the next turn sends, whatever `linger` says
         self._sent_ns = 0  # when something was last sent, or began to linger
 
@@ -56,10 +59,13 @@ class Publishing:
         if not stream.wanted:
             self._reactor.check_usable()
             return QUEUED
-        if len(stream.pending) >= limits.PENDING_MESSAGES_MAX:
+        pending = stream.pending
+        if self._stalled and len(pending) >= limits.PENDING_MESSAGES_MAX:
             return self._refuse(1)
-        size = self._outbox.add(stream, message)
-        if size >= self._batch_messages_max or urgent:
+        pending.append(message if isinstance(message, Message) else encode_raw(message))
+        if not stream.dirty:
+            self._outbox.mark(stream)
+        if urgent or len(pending) >= self._batch_messages_max:
             self._send_now()
         elif not self._corked:
             self._cork()
@@ -73,7 +79,7 @@ class Publishing:
         if not stream.wanted:
             self._reactor.check_usable()
             return QUEUED
-        if len(stream.pending) + len(messages) > limits.PENDING_MESSAGES_MAX:
+        if self._stalled and len(stream.pending) + len(messages) > limits.PENDING_MESSAGES_MAX:
             return self._refuse(len(messages))
         self._outbox.add_many(stream, messages)
         self._send_now()
@@ -83,10 +89,16 @@ class Publishing:
         """For a turn: None when what has gathered is to be sent now, else the time until which it may linger."""
         if self._linger_ns and self._corked and not self._hurry and now_ns < self._sent_ns + self._linger_ns:
             return self._sent_ns + self._linger_ns
-        self._corked = self._hurry = False
-        if not self._linger_ns:
-            self._sent_ns = now_ns
+        self._hurry = False
+        if self._linger_ns:
+            self._corked = False
         return None
+
+    def uncork(self, now_ns: int) -> None:
+        """For whoever `wake` wakes, before it sends: the next burst has to wake it again."""
+        if not self._linger_ns:
+            self._corked = False
+            self._sent_ns = now_ns
 
     def _open(self, topic: str) -> Stream:
         self._reactor.check_usable()
@@ -94,17 +106,14 @@ class Publishing:
             return self._outbox.open(topic)
 
     def _send_now(self) -> None:
-        """A batch is full: send it in this thread, or leave it to the thread that holds the lock."""
+        """Send in this thread. A burst stays corked: what follows this batch is for the thread that was woken."""
         self._reactor.check_usable()
-        self._hurry = True
-        if self._reactor.lock.acquire(blocking=False):
-            try:
-                self._send()
-            finally:
-                self._reactor.lock.release()
-        else:
-            self._corked = True
-            self._wake()
+        with self._reactor.lock:
+            self._hurry = True
+            self._send()
+            self._stalled = not self._outbox.empty
+        if not self._linger_ns:
+            self._sent_ns = time.monotonic_ns()
 
     def _cork(self) -> None:
         """First message since the last send: send it if things are quiet, else have it sent soon, with company."""

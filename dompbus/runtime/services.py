@@ -43,18 +43,21 @@ class Service:
 
     def serve(self, call: Call, respond: Respond, reactor: Reactor, counters: Counters) -> None:
         """Carry out one call and answer it, now or from a thread."""
+        if self._pool is None:
+            status, payload = self._run(call)
+            counters.request_seconds[self.name].observe(time.monotonic_ns() - call.arrived_ns)
+            respond(call, status, payload)
+        else:
+            self._pool.submit(self._serve_on_thread, call, respond, reactor, counters)
 
-        def answer(status: ReplyStatus, payload: bytes) -> None:
+    def _serve_on_thread(self, call: Call, respond: Respond, reactor: Reactor, counters: Counters) -> None:
+        status, payload = self._run(call)
+
+        def answer() -> None:
             counters.request_seconds[self.name].observe(time.monotonic_ns() - call.arrived_ns)
             respond(call, status, payload)
 
-        if self._pool is None:
-            answer(*self._run(call))
-        else:
-            try:
-                self._pool.submit(lambda: _later(reactor, answer, *self._run(call)))
-            except RuntimeError:  # the pool is closed: the node is about to be
-                answer(ReplyStatus.OVERLOADED, b"\xc0")
+        reactor.call(answer)
 
     def close(self) -> None:
         """Let running handlers finish; drop those that have not started."""
@@ -104,10 +107,6 @@ def _pool(name: str, threads: int) -> "ThreadPoolExecutor":
     from concurrent.futures import ThreadPoolExecutor  # 4 MiB that a node without slow services does not need
 
     return ThreadPoolExecutor(threads, thread_name_prefix=f"dompbus-{name}")
-
-
-def _later(reactor: Reactor, answer: Callable[[ReplyStatus, bytes], None], status: ReplyStatus, payload: bytes) -> None:
-    reactor.call(lambda: answer(status, payload))
 
 
 def _decoder_for(handler: Handler) -> Callable[[Any], Any]:

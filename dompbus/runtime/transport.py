@@ -31,6 +31,11 @@ __all__ = [
 _COPY_BYTES_MAX: Final = 64 * limits.KIB  # above this pyzmq gains by not copying; measured by its authors and here
 _TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]/]+):(?P<port>\d+|\*)")
 _SCHEMES: Final = ("tcp", "ipc", "inproc", "memory")
+# Plain integers: pyzmq's enumerations cost 2 us at each use.
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_SNDMORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 _EVENT: Final = struct.Struct("=HI")  # a monitor's first part: event, value
 _HANDSHAKE_IVL_MS: Final = 5_000
 _CLOSE_LINGER_MS: Final = 500  # lets a goodbye and last replies leave; bounds how long closing takes
@@ -88,12 +93,10 @@ class _ZmqSocket:
         socket.setsockopt(zmq.IPV6, 1)
         if kind == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._single = kind in (zmq.SUB, zmq.XPUB)
-        self._get = socket.getsockopt
+        self._routed = kind == zmq.ROUTER
+        self._get = socket.get
         self._recv = socket.recv
-        self._recv_multipart = socket.recv_multipart
         self._send = socket.send
-        self._send_multipart = socket.send_multipart
 
     def bind(self, endpoint: str) -> None:
         try:
@@ -116,20 +119,28 @@ class _ZmqSocket:
         return int(self._socket.getsockopt(zmq.FD))
 
     def readable(self) -> bool:
-        return bool(int(self._get(zmq.EVENTS)) & zmq.POLLIN)
+        return self._get(_EVENTS) & _POLLIN != 0  # type: ignore[operator] # an int, for this option
 
     def recv(self) -> list[bytes] | None:
         try:
-            return [self._recv(zmq.NOBLOCK)] if self._single else self._recv_multipart(zmq.NOBLOCK)
+            first: bytes = self._recv(_NOBLOCK)
+            if not self._routed:  # one part a message on every other kind; more would be refused one by one
+                return [first]
+            frame = self._recv(_NOBLOCK, False)
+            parts = [first, frame.bytes]
+            while frame.more:  # no peer of ours sends more; taken apart from the next message, and refused
+                frame = self._recv(_NOBLOCK, False)
+                parts.append(frame.bytes)
         except zmq.Again:
             return None
+        return parts
 
     def send(self, parts: list[bytes]) -> bool:
+        data = parts[-1]
         try:
-            if len(parts) == 1:
-                self._send(parts[0], zmq.NOBLOCK, copy=len(parts[0]) < _COPY_BYTES_MAX)
-            else:
-                self._send_multipart(parts, zmq.NOBLOCK, copy=len(parts[-1]) < _COPY_BYTES_MAX)
+            if len(parts) == 2:
+                self._send(parts[0], _SNDMORE)
+            self._send(data, _NOBLOCK, len(data) < _COPY_BYTES_MAX)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -178,7 +189,7 @@ class HandshakeMonitor:
         return int(self._socket.getsockopt(zmq.FD))
 
     def readable(self) -> bool:
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return self._socket.get(_EVENTS) & _POLLIN != 0  # type: ignore[operator] # an int, for this option
 
     def recv(self) -> list[bytes] | None:
         while self.readable():

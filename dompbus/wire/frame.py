@@ -9,18 +9,22 @@ import struct
 from enum import IntEnum, StrEnum
 from typing import Final
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from dompbus import limits
 from dompbus.errors import ProtocolError
 
-__all__ = ["VERSION", "Frame", "FrameError", "Kind", "Refusal", "pack", "parse"]
+__all__ = ["REPAIR_MARK", "VERSION", "Frame", "FrameError", "Kind", "Refusal", "pack", "parse"]
 
 MAGIC: Final = b"DOMP"
 VERSION: Final = 1
+REPAIR_MARK: Final = b"\0"  # before a channel's frame that is sent again on the DEALER link; no magic begins so
 _HEAD: Final = struct.Struct("<4sBBHIIQQQ")  # magic, version, kind, flags, count, length, epoch, seq, time_ns
-_SUM: Final = struct.Struct("<Q")
-assert _HEAD.size + _SUM.size == limits.HEADER_BYTES
+_SUM: Final = struct.Struct("<Q")  # xxh3_64 of the body, seeded with that of the header before it: covers both
+_HEADER: Final = struct.Struct(_HEAD.format + "Q")
+assert _HEADER.size == _HEAD.size + _SUM.size == limits.HEADER_BYTES
+assert limits.EPOCH_MAX == limits.SEQ_MAX == limits.TIME_NS_MAX == 2**63 - 1
 
 
 class Kind(IntEnum):
@@ -72,21 +76,15 @@ class FrameError(ProtocolError):
         self.detail = detail
 
 
-class Frame:
+class Frame(msgspec.Struct, gc=False):
     """One verified frame. `body` is a view into the bytes that arrived: msgpack, not yet decoded."""
 
-    __slots__ = ("body", "count", "epoch", "kind", "seq", "time_ns")
-
-    def __init__(self, kind: Kind, count: int, epoch: int, seq: int, time_ns: int, body: memoryview) -> None:
-        self.kind = kind
-        self.count = count
-        self.epoch = epoch
-        self.seq = seq
-        self.time_ns = time_ns
-        self.body = body
-
-    def __repr__(self) -> str:
-        return f"Frame({self.kind.name}, count={self.count}, epoch={self.epoch}, seq={self.seq}, {len(self.body)} B)"
+    kind: Kind
+    count: int
+    epoch: int
+    seq: int
+    time_ns: int
+    body: memoryview
 
 
 def pack(
@@ -95,39 +93,33 @@ def pack(
     """Return the bytes of one frame, after `prefix` (the channel name of published frames, outside the checksum)."""
     assert len(body) <= limits.BODY_BYTES_MAX
     head = _HEAD.pack(MAGIC, VERSION, kind, 0, count, len(body), epoch, seq, time_ns)
-    return b"".join((prefix, head, _SUM.pack(_checksum(head, body)), body))
+    return b"".join((prefix, head, _SUM.pack(xxh3_64_intdigest(body, xxh3_64_intdigest(head))), body))
 
 
 def parse(data: bytes | memoryview) -> Frame:
     """Return the frame in `data`, which must hold exactly one; raise `FrameError` otherwise. Allocates no copy."""
     view = memoryview(data)
-    if len(view) < limits.HEADER_BYTES:
+    size = len(view) - limits.HEADER_BYTES
+    if size < 0:
         raise FrameError(Refusal.SHORT, f"{len(view)} bytes; a header alone has {limits.HEADER_BYTES}")
-    head = view[: _HEAD.size]
-    magic, version, kind, flags, count, length, epoch, seq, time_ns = _HEAD.unpack(head)
+    magic, version, kind, flags, count, length, epoch, seq, time_ns, checksum = _HEADER.unpack_from(view)
     if magic != MAGIC:
         raise FrameError(Refusal.MAGIC, f"{bytes(magic)!r} is not {MAGIC!r}")
     if version != VERSION:
         raise FrameError(Refusal.VERSION, f"version {version}; this side speaks {VERSION}")
-    if length != len(view) - limits.HEADER_BYTES or length > limits.BODY_BYTES_MAX:
-        raise FrameError(Refusal.LENGTH, f"header says {length}, {len(view) - limits.HEADER_BYTES} bytes came")
+    if length != size or length > limits.BODY_BYTES_MAX:
+        raise FrameError(Refusal.LENGTH, f"header says {length}, {size} bytes came")
     body = view[limits.HEADER_BYTES :]
-    (checksum,) = _SUM.unpack_from(view, _HEAD.size)
-    if checksum != _checksum(head, body):
+    if checksum != xxh3_64_intdigest(body, xxh3_64_intdigest(view[: _HEAD.size])):
         raise FrameError(Refusal.CHECKSUM, "header and body do not match their checksum")
     known = _KINDS.get(kind)
     if known is None:
         raise FrameError(Refusal.KIND, f"kind {kind} is unknown")
     if flags:
         raise FrameError(Refusal.FLAGS, f"flags {flags:#06x} are unknown")
-    if count > limits.MESSAGES_PER_FRAME_MAX or max(epoch, seq + count, time_ns) > limits.SEQ_MAX:
+    if (epoch | seq | time_ns) >> 63 or count > limits.MESSAGES_PER_FRAME_MAX or seq + count > limits.SEQ_MAX:
         raise FrameError(Refusal.BOUNDS, f"count {count}, epoch {epoch}, seq {seq} or time {time_ns} out of bounds")
     return Frame(known, count, epoch, seq, time_ns, body)
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
-
-
-def _checksum(head: bytes | memoryview, body: bytes | memoryview) -> int:
-    """Cover header and body without joining them: the header's hash seeds the body's."""
-    return xxh3_64_intdigest(body, xxh3_64_intdigest(head))

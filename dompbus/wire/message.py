@@ -13,7 +13,17 @@ from dompbus import limits
 from dompbus.errors import InvalidMessage
 from dompbus.wire.frame import FrameError, Refusal
 
-__all__ = ["DECODE_ERRORS", "ENCODE_ERRORS", "Decoder", "Message", "Run", "Unknown", "encode", "encode_value"]
+__all__ = [
+    "DECODE_ERRORS",
+    "ENCODE_ERRORS",
+    "Decoder",
+    "Message",
+    "Run",
+    "Unknown",
+    "encode",
+    "encode_raw",
+    "encode_value",
+]
 
 
 if TYPE_CHECKING:
@@ -70,6 +80,11 @@ def encode_value(value: Any) -> bytes:
         return encode(value)
     except ENCODE_ERRORS as error:
         raise InvalidMessage(f"cannot encode {type(value).__name__}: {error}") from error
+
+
+def encode_raw(value: Any) -> msgspec.Raw:
+    """The same, ready to be part of something larger."""
+    return msgspec.Raw(encode_value(value))
 
 
 class Decoder:

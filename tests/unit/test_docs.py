@@ -2,16 +2,20 @@
 
 import re
 import shlex
+import struct
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import pytest
 import typer.main
+import zmq
+from xxhash import xxh3_64_intdigest
 
+import dompbus
 from dompbus import limits
 from dompbus.clients.cli.main import app
 from dompbus.wire.bodies import BODIES, ReplyStatus
@@ -33,9 +37,8 @@ def _id(page: Path) -> str:
 def _blocks(page: Path, info: str) -> list[tuple[int, str]]:
     """(line, text) of each fenced block with this info string; the line is that of its first line of text."""
     text = page.read_text()
-    fences = re.finditer(
-        r"^```(.*)\n((?:.*\n)*?)^```$", text, re.MULTILINE
-    )  # all of them, so that ends pair with begins
+    # All fences are matched, so that ends pair with their begins.
+    fences = re.finditer(r"^```(.*)\n((?:.*\n)*?)^```$", text, re.MULTILINE)
     return [(text.count("\n", 0, fence.start()) + 2, fence[2]) for fence in fences if fence[1] == info]
 
 
@@ -256,6 +259,66 @@ def test_the_bounds_in_the_types_are_named() -> None:
     assert get_args(hello["subscriptions"])[1].max_length == limits.SUBSCRIPTIONS_PER_PEER_MAX == 4_096
     assert get_args(hello["requests"])[1].max_length == limits.REQUESTS_PER_FRAME_MAX == 1_024
     assert "hold at most 4,096 elements, lists of requests 1,024" in PROTOCOL
+
+
+# -- a second implementation -------------------------------------------------------------------------------------
+def _frame(kind: int, body: Any, *, version: int = 1, count: int = 1, epoch: int = 0) -> bytes:
+    """Written from section 2 of the page, not from the code."""
+    data = msgspec.msgpack.encode(body)
+    head = struct.pack("<4sBBHIIQQQ", b"DOMP", version, kind, 0, count, len(data), epoch, 0, 0)
+    return head + struct.pack("<Q", xxh3_64_intdigest(data, seed=xxh3_64_intdigest(head))) + data
+
+
+class _Heard(NamedTuple):
+    kind: int
+    epoch: int
+    seq: int
+    body: Any
+
+
+def _hear(socket: "zmq.Socket[bytes]") -> _Heard:
+    """The next frame, without the prefix that it may have; checked as section 2.1 says."""
+    assert socket.poll(5_000), "nothing came"
+    data = b"".join(socket.recv_multipart())
+    data = data[data.index(b"DOMP") :]
+    _, version, kind, flags, _, length, epoch, seq, _, checksum = struct.unpack_from("<4sBBHIIQQQQ", data)
+    assert (version, flags, length) == (1, 0, len(data) - 48)
+    assert checksum == xxh3_64_intdigest(data[48:], seed=xxh3_64_intdigest(data[:40]))
+    return _Heard(kind, epoch, seq, msgspec.msgpack.decode(data[48:]) if length else None)
+
+
+def test_an_implementation_written_from_the_page_is_understood() -> None:
+    with zmq.Context() as context, dompbus.Node(name="node", listen="tcp://127.0.0.1:0") as node:
+        node.service("echo")(lambda value: value)
+        with context.socket(zmq.DEALER) as main, context.socket(zmq.SUB) as sub, context.socket(zmq.DEALER) as control:
+            main.connect(node.endpoint)
+            main.send(_frame(13, [1, "echo", 10**9, 1, "early"]))
+            assert _hear(main).body[0] == "stranger"
+            main.send(_frame(1, [7, "raw", 0, [[1, "md.>"]], [[1, "echo", 10**9, 1, "hello"]]]))
+            _, _, epoch, publish_endpoint, control_endpoint, subscribed = _hear(main).body
+            assert subscribed == [[1, epoch, 1, ""]]
+            assert _hear(main).body == [1, 0, "hello"]  # one round trip for all of it
+
+            node.publish("md.a", "missed")  # before the SUB link is up
+            node.flush()
+            sub.connect(publish_endpoint)
+            sub.subscribe(b"md.>\0")
+            sub.subscribe(b"@7/1\0")
+            assert _hear(sub) == _Heard(8, epoch, 0, [[[1, 2]]])
+            main.send(_frame(11, [1, epoch, 1, 1]))
+            assert _hear(main) == _Heard(9, epoch, 1, [["md.a", ["missed"]]])
+
+            main.send(_frame(9, [["md.b", ["x", "y"]]], count=2, epoch=7))
+            assert _hear(sub) == _Heard(9, epoch, 2, [["md.b", ["x", "y"]]])
+            assert _hear(sub) == _Heard(10, epoch, 4, None)
+
+            main.send(_frame(13, [1, "echo", 10**9, 2, "repeated, and not carried out again"]))
+            assert _hear(main).body == [1, 0, "hello"]
+            main.send(_frame(1, [7, "raw"], version=2))
+            assert _hear(main).body[0] == "version"
+            control.connect(control_endpoint)
+            control.send(_frame(15, [123], epoch=7))
+            assert _hear(control).body == [123, node.incarnation, True]
 
 
 # -- words -------------------------------------------------------------------------------------------------------

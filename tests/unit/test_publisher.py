@@ -104,13 +104,13 @@ def test_a_batch_is_cut_by_messages_and_by_bytes() -> None:
     publisher = new_publisher(batch_messages_max=4, batch_bytes_max=1024)
     publisher.channel(">")
     for topic in "abcdef":
-        publisher.add(publisher.open(topic), 1)
+        publisher.add_many(publisher.open(topic), [1])
     assert numbers(publisher.frames(0), b">\0") == [(1, 4), (5, 2)]
     for topic in "abcdef":
-        publisher.add(publisher.open(topic), bytes(500))
+        publisher.add_many(publisher.open(topic), [bytes(500)])
     assert numbers(publisher.frames(0), b">\0") == [(7, 2), (9, 2), (11, 2)]
     for topic in "ab":  # one alone above the bound still travels
-        publisher.add(publisher.open(topic), bytes(5_000))
+        publisher.add_many(publisher.open(topic), [bytes(5_000)])
     assert numbers(publisher.frames(0), b">\0") == [(13, 1), (14, 1)]
 
 
@@ -119,7 +119,7 @@ def test_topics_in_a_frame_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = new_publisher(batch_messages_max=100)
     publisher.channel(">")
     for number in range(7):
-        publisher.add(publisher.open(f"t{number}"), 1)
+        publisher.add_many(publisher.open(f"t{number}"), [1])
     assert numbers(publisher.frames(0), b">\0") == [(1, 3), (4, 3), (7, 1)]
 
 
@@ -131,7 +131,7 @@ def test_a_frame_never_exceeds_the_bound_of_a_body(spare: int) -> None:
     half = limits.BODY_BYTES_MAX // 2
     head = len(encode(("a", [bytes(half)]))) - half
     for size in (half, half - 2 * head - spare):
-        publisher.add(publisher.open(f"{'ab'[size != half]}"), bytes(size))
+        publisher.add_many(publisher.open(f"{'ab'[size != half]}"), [bytes(size)])
     assert sum(count for _, count in numbers(publisher.frames(0), b">\0")) == 2
 
 
