@@ -1,8 +1,6 @@
 """Whole systems from parts: a node with its ledger, in a process of its own or inside yours."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from dompbus.runtime.blocking import new_incarnation
 from dompbus.runtime.node import Node
 from dompbus.storage import StateFile
 
-__all__ = ["build_node", "embedded"]
+__all__ = ["Embedded", "build_node", "embedded"]
 
 
 def build_node(config: Config) -> Node:
@@ -42,14 +40,24 @@ def _next_epoch(data: Path) -> int:
     return epoch
 
 
-@contextmanager
-def embedded(data: str | Path = "data", **settings: Any) -> Iterator[Client]:
+class Embedded(Client):
+    """A client that has a whole node to itself, in this process. `node` is that node, for services of your own."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.endpoint, name="embedded")
+        self.node = node
+
+    def close(self) -> None:
+        """Close the client, then the node: what was acknowledged is on disk."""
+        super().close()
+        self.node.close()
+
+
+def embedded(data: str | Path = "data", **settings: Any) -> Embedded:
     """A whole one-node system in this process: `with dompbus.embedded(data="./data") as client: ...`
 
-    The node keeps its ledger in `data`, has no network port unless `listen` names one, and ends with the block.
-    Settings are those of `Node`.
+    The node keeps its ledger in `data`, has no network port unless `listen` names one, and ends with the client.
+    Settings are those of `Node`. Raises what `build_node` raises.
     """
     settings.setdefault("listen", f"inproc://dompbus-embedded-{new_incarnation():x}")
-    config = Config.of(data=str(data), **settings)
-    with build_node(config) as node, Client(node.endpoint, name="embedded") as client:
-        yield client
+    return Embedded(build_node(Config.of(data=str(data), **settings)).start())

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from dompbus.errors import DirectoryLocked as DirectoryLocked
     from dompbus.errors import DompbusError as DompbusError
     from dompbus.errors import EndpointError as EndpointError
+    from dompbus.errors import InvalidAmount as InvalidAmount
+    from dompbus.errors import InvalidEvent as InvalidEvent
     from dompbus.errors import InvalidMessage as InvalidMessage
     from dompbus.errors import InvalidTopic as InvalidTopic
     from dompbus.errors import JournalDamaged as JournalDamaged
+    from dompbus.errors import LedgerRefused as LedgerRefused
     from dompbus.errors import NoService as NoService
     from dompbus.errors import Overloaded as Overloaded
+    from dompbus.errors import ProtocolError as ProtocolError
     from dompbus.errors import RemoteError as RemoteError
     from dompbus.errors import RequestError as RequestError
     from dompbus.errors import SessionExpired as SessionExpired
@@ -52,6 +56,10 @@ _HOMES: Final = {
         "DompbusError",
         "EndpointError",
         "InvalidMessage",
+        "ProtocolError",
+        "LedgerRefused",
+        "InvalidEvent",
+        "InvalidAmount",
         "InvalidTopic",
         "JournalDamaged",
         "NoService",
@@ -80,13 +88,17 @@ __all__ = [
     "DompbusError",
     "EndpointError",
     "Gap",
+    "InvalidAmount",
+    "InvalidEvent",
     "InvalidMessage",
     "InvalidTopic",
     "JournalDamaged",
+    "LedgerRefused",
     "Message",
     "NoService",
     "Node",
     "Overloaded",
+    "ProtocolError",
     "Receipt",
     "RemoteError",
     "RequestError",

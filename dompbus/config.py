@@ -208,6 +208,17 @@ class TimeoutsSection(Struct, frozen=True, kw_only=True):
             le=limits.REQUEST_TIMEOUT_MAX_NS / 1e9,
         ),
     ] = 5.0
+    spin: Annotated[
+        float,
+        _knob(
+            "How long a thread that has just had something to do looks for more before it sleeps. Being found awake"
+            " halves the latency of a round trip; 0 saves processor time where latency does not matter.",
+            0.0,
+            unit="seconds",
+            ge=0.0,
+            le=0.1,
+        ),
+    ] = 0.000_1
     close: Annotated[
         float,
         _knob("How long closing waits for frames still on their way out.", 5.0, unit="seconds", ge=0.0, le=60.0),

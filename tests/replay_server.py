@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-__all__ = ["ROOT", "ReplayServer", "run_cli"]
+__all__ = ["CLI", "ROOT", "ReplayServer", "environment", "run_cli"]
 
 ROOT = Path(__file__).resolve().parents[1]
 _START_WAIT = 30.0

@@ -6,6 +6,7 @@ data in a temporary directory; both are gone when `run_demo` ends, however it en
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import dompbus.errors
@@ -34,7 +36,7 @@ class ServerFailed(DompbusError):
 
 def run_demo(file: Path | None = None, *, trades: int = 20_000, seed: int = 1, speed: float | None = None) -> Report:
     """Replay `file`, or a made-up market of `trades` trades, through a server that lives as long as this call."""
-    with tempfile.TemporaryDirectory(prefix="dompbus-demo-") as folder:
+    with _cleaning_up_on_sigterm(), tempfile.TemporaryDirectory(prefix="dompbus-demo-") as folder:
         if file is None:
             _say(f"making up a market of {trades:,} trades (seed {seed})")
             file = write_market(Path(folder) / MARKET_FILE_NAME, trades=trades, seed=seed)
@@ -60,6 +62,20 @@ def serving(folder: Path) -> Iterator[str]:
             yield _ready_url(server, log)
         finally:
             _end(server)
+
+
+@contextmanager
+def _cleaning_up_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, so that server and folder go too."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ready_url(server: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -66,6 +66,7 @@ class _Publisher:
         self._patience.sleep_until(math.inf, lambda: board.stopping or board[Cell.SUBSCRIBED] != 0)
         self._connect()
         while not (board.stopping or board.complete):
+            self._patience.check_parent()
             self._window.settle(board[Cell.SETTLED])
             self._read_more()
             if board[Cell.REWINDS] != self._rewinds:

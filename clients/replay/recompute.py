@@ -9,6 +9,8 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from decimal import Context, Decimal, FloatOperation, Inexact, InvalidOperation, localcontext
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +22,7 @@ from dompbus.clients.replay.trades import Layout, TradeFile
 __all__ = ["Books", "Turnover", "recompute"]
 
 _EXACT: Final = Context(prec=400, traps=[Inexact, InvalidOperation, FloatOperation])
+_ZERO: Final = Decimal(0)
 _BUYS: Final = ("buy", "b", "bid")
 _BUYER_TAKES: Final = ("false", "f", "0")
 
@@ -58,44 +61,44 @@ def recompute(file: TradeFile, *, default_symbol: str, quote: str | None = None)
 def _recompute(file: TradeFile, default_symbol: str, quote: str | None, seen: _Seen) -> Books:
     given: dict[tuple[str, str], Decimal] = {}
     received: dict[tuple[str, str], Decimal] = {}
-    columns = file.layout.columns
+    split = cache(partial(split_symbol, quote=quote))
     trades = 0
     for row in _rows(file.path, file.layout):
-        symbol = symbol_name(row[columns["symbol"]] if "symbol" in columns else default_symbol)
-        if (file.symbol is not None and symbol != file.symbol) or not seen(symbol, row[columns["id"]].strip()):
+        symbol = symbol_name(row.get("symbol", default_symbol))
+        if (file.symbol is not None and symbol != file.symbol) or not seen(symbol, row["id"].strip()):
             continue
         trades += 1
-        asset, cash = split_symbol(symbol, quote=quote)
-        buyer, seller = _participants(row, columns)
-        quantity = Decimal(row[columns["quantity"]].strip())
-        value = Decimal(row[columns["price"]].strip()) * quantity
+        asset, cash = split(symbol)
+        buyer, seller = _participants(row)
+        quantity = Decimal(row["quantity"].strip())
+        value = Decimal(row["price"].strip()) * quantity
         for giver, receiver, currency, amount in ((buyer, seller, cash, value), (seller, buyer, asset, quantity)):
-            given[giver, currency] = given.get((giver, currency), Decimal(0)) + amount
-            received[receiver, currency] = received.get((receiver, currency), Decimal(0)) + amount
+            given[giver, currency] = given.get((giver, currency), _ZERO) + amount
+            received[receiver, currency] = received.get((receiver, currency), _ZERO) + amount
     keys = sorted(given.keys() | received.keys())
-    return Books(trades, {key: Turnover(given.get(key, Decimal(0)), received.get(key, Decimal(0))) for key in keys})
+    return Books(trades, {key: Turnover(given.get(key, _ZERO), received.get(key, _ZERO)) for key in keys})
 
 
 def _rows(path: Path, layout: Layout) -> Iterator[dict[str, str]]:
+    """The text of each record by role."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        if not layout.json:
-            names = None if layout.header else layout.names
-            for row in csv.DictReader(lines, fieldnames=names, delimiter=layout.delimiter, skipinitialspace=True):
-                yield {(name or "").strip(): value for name, value in row.items()}
+        if layout.json:
+            for record in (json.loads(line, parse_float=str, parse_int=str) for line in lines if line.strip()):
+                yield {role: str(record[name]) for role, name in layout.columns.items()}
             return
-        for line in lines:
-            if line.strip():
-                record = json.loads(line, parse_float=str, parse_int=str)
-                yield {name: str(value) for name, value in record.items()}
+        places = {role: layout.names.index(name) for role, name in layout.columns.items()}
+        rows = (row for row in csv.reader(lines, delimiter=layout.delimiter) if len(row) == len(layout.names))
+        for row in islice(rows, 1 if layout.header else 0, None):
+            yield {role: row[place] for role, place in places.items()}
 
 
-def _participants(row: dict[str, str], columns: dict[str, str]) -> tuple[str, str]:
-    if "buyer" in columns and "seller" in columns:
-        return row[columns["buyer"]].strip(), row[columns["seller"]].strip()
-    if "side" in columns:
-        taker_buys = row[columns["side"]].strip().lower() in _BUYS
+def _participants(row: dict[str, str]) -> tuple[str, str]:
+    if "buyer" in row and "seller" in row:
+        return row["buyer"].strip(), row["seller"].strip()
+    if "side" in row:
+        taker_buys = row["side"].strip().lower() in _BUYS
     else:
-        taker_buys = row[columns["buyer_maker"]].strip().lower() in _BUYER_TAKES
+        taker_buys = row["buyer_maker"].strip().lower() in _BUYER_TAKES
     return (TAKER, MAKER) if taker_buys else (MAKER, TAKER)
 
 

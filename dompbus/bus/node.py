@@ -140,8 +140,8 @@ class NodeCore:
         except FrameError as error:
             self._refuse(identity, frame, error)
 
-    def receive_control(self, identity: bytes, data: bytes) -> list[bytes]:
-        """Take one frame from the control socket; return the frames that answer it, for the same peer."""
+    def receive_control(self, data: bytes, now_ns: int) -> bytes:
+        """Take one frame from the control socket; return the frame that answers it, for whoever sent it."""
         self.counters.frames_received += 1
         try:
             frame = parse(data)
@@ -150,9 +150,11 @@ class NodeCore:
             ping: Ping = decode_body(frame)
         except FrameError as error:
             self.counters.frames_refused[error.reason] += 1
-            return [control_frame(Refused(error.reason, error.detail[:1024]))]
-        known = frame.epoch in self._by_incarnation
-        return [control_frame(Pong(ping.token, self.incarnation, known))]
+            return control_frame(Refused(error.reason, error.detail[:1024]))
+        peer = self._by_incarnation.get(frame.epoch)
+        if peer is not None:
+            peer.seen_ns = now_ns
+        return control_frame(Pong(ping.token, self.incarnation, peer is not None))
 
     def receive_subscription(self, data: bytes) -> None:
         """Take one message of the XPUB socket: a SUB somewhere began (1) or ended (0) to listen to a prefix."""

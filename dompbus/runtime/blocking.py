@@ -96,7 +96,7 @@ class BlockingLink:
         self.counters = Counters()
         self._config = config
         self._core = new_link_core(config, self.counters, name, incarnation)
-        self._reactor = Reactor(self)
+        self._reactor = Reactor(self, spin_ns=int(config.timeouts.spin * 1e9))
         self._flusher = _Flusher(self._reactor, self._sent_all)
         self._publishing = Publishing(
             self._core.outbox,

@@ -54,7 +54,7 @@ class Node:
         self.failure: DompbusError | None = None
         self._services: dict[str, Service] = {}
         self._machines: dict[str, MachineHost] = {}
-        self._reactor = Reactor(self)
+        self._reactor = Reactor(self, spin_ns=int(self.config.timeouts.spin * 1e9))
         self._exit = ExitStack()
         self._next_tick_ns = 0
         self._self_link: BlockingLink | None = None
@@ -198,9 +198,11 @@ class Node:
 
     # -- as a client of itself ---------------------------------------------------------------------------------
 
-    def subscribe(self, pattern: str, *, type: Any = None, delivery: str = "reliable") -> Subscription:
+    def subscribe(
+        self, pattern: str, *, type: Any = None, delivery: str = "reliable", timeout: float | None = None
+    ) -> Subscription:
         """Subscribe to what this node carries; see `Client.subscribe`. Iterate on a thread of your own."""
-        return self._link().subscribe(pattern, type=type, delivery=delivery)
+        return self._link().subscribe(pattern, type=type, delivery=delivery, timeout=timeout)
 
     def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service of this node; see `Client.request`. Not from a handler, which would wait for itself."""
@@ -251,26 +253,25 @@ class Node:
         if len(parts) != 2:
             self.counters.frames_refused["bounds"] += 1
             return
-        for frame in self._core.receive_control(parts[0], parts[1]):
-            self._control.send([parts[0], frame])
+        self._control.send([parts[0], self._core.receive_control(parts[1], time.monotonic_ns())])
 
     def _on_bad_handshake(self, _parts: list[bytes]) -> None:
         self.counters.frames_refused["handshake"] += 1
 
     def work(self, now_ns: int) -> int:
         """For the reactor: one lot. Time, calls, everything that is to be sent, then what machines have to store."""
+        core = self._core
+        while not core.idle:  # first of all, because somebody waits for it
+            self._fulfil()
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = now_ns + _TICK_NS
-            self._core.tick(now_ns)
+            core.tick(now_ns)
             self.counters.streams = len(self._publisher.streams)
         self._publishing.uncork(now_ns)
         linger_ns = self._publishing.hold_until(now_ns)
-        while True:
-            if linger_ns is None and not self._publisher.empty:
-                self._core.publish_gathered(time.time_ns())
-            if self._core.idle:
-                break
-            self._fulfil()
+        if linger_ns is None:
+            core.publish_gathered(time.time_ns())
+        self._fulfil()
         for machine in self._machines.values():
             machine.work()
             if machine.failure is not None:

@@ -224,6 +224,7 @@ class HandshakeMonitor:
 
     def close(self) -> None:
         self._watched.disable_monitor()
+        self._socket.close(0)
 
 
 def bind_router(endpoint: str, *more: str, queue_frames: int = limits.SOCKET_QUEUE_FRAMES) -> Socket:

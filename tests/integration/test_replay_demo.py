@@ -1,26 +1,27 @@
 """Goal: `dompbus demo trading` and `dompbus replay` show a market settled and checked, and leave nothing behind."""
 
 import json
-import os
+import signal
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 
 import psutil
+import pytest
 
 from dompbus.clients.replay.market import write_market
 from tests.data import recorded
-from tests.replay_server import ReplayServer, run_cli
+from tests.replay_server import CLI, ReplayServer, environment, run_cli
 
 
-def _leftovers() -> list[str]:
-    return [
-        p.info["name"] for p in psutil.process_iter(["name", "cmdline"]) if "dompbus-demo-" in str(p.info["cmdline"])
-    ]
+def _leftovers(folder: Path) -> list[str]:
+    """Processes that were started for a demo in this temporary folder."""
+    return [p.info["name"] for p in psutil.process_iter(["name", "cmdline"]) if str(folder) in str(p.info["cmdline"])]
 
 
-def test_demo(tmp_path: Path) -> None:
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One command, no input: 2,000 made-up trades are settled and the books agree; no process or folder stays."""
-    before = {name for name in os.listdir("/tmp") if name.startswith("dompbus-demo-")}
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     done = run_cli("demo", "trading", "--trades", "2000", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -29,8 +30,27 @@ def test_demo(tmp_path: Path) -> None:
     assert all(trial["balanced"] and Decimal(trial["debits"]) > 0 for trial in report["trial_balance"])
     assert sum(Decimal(line["balance"]) for line in report["accounts"]) == 0
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"] <= report["latency_ms"]["max"]
-    assert _leftovers() == []
-    assert {name for name in os.listdir("/tmp") if name.startswith("dompbus-demo-")} == before
+    assert _leftovers(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_demo_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """A signal as soon as the server is ready: no process and no folder stays."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [*CLI, "demo", "trading", "--trades", "3000", "--speed", "1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        while "is ready at" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert _leftovers(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_demo_with_a_file(tmp_path: Path) -> None:

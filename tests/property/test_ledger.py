@@ -99,7 +99,7 @@ plain = st.builds(
     credit_account_id=account_ids,
     amount=amounts,
     ledger=ledgers,
-    code=codes,
+    code=st.just(1),  # anything else would send the whole batch to the exact loop
     flags=st.sampled_from([0, 0, 1]),
 )
 limits = mostly(st.integers(1, 5), st.just(0), st.just(2**32 - 1))
@@ -218,7 +218,7 @@ TestLedgerBesideModel = LedgerBesideModel.TestCase
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.lists(st.one_of(plain, plain, plain, transfers), min_size=1, max_size=20), max_size=5))
+@given(st.lists(st.one_of(st.lists(plain, min_size=1, max_size=20), st.lists(transfers, max_size=5)), max_size=6))
 def test_fast_and_exact_loops_are_one(batches):
     """The fast loop is the exact loop, only faster: same answers, same state."""
     answers, hashes = [], []
@@ -322,6 +322,9 @@ def _live_through(seed, steps):
         met.update(f"{type(status).__name__}.{status.name}" for _, status in got)
     assert _plain(ledger.query_transfers(QueryFilter(limit=10**6))) == list(model.state["transfers"].values())
     assert _plain(ledger.query_accounts(QueryFilter(limit=10**6))) == list(model.state["accounts"].values())
+    for id in model.state["accounts"]:
+        filter = AccountFilter(account_id=id, limit=10**6, flags=3)
+        assert _plain(ledger.get_account_balances(filter)) == model.balances_of(filter)
     ledger.check_invariants()
     return met
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dompbus.ledger import Account, CreateAccountStatus, CreateTransferStatus, Ledger, Transfer
+from dompbus.ledger import Account, AccountFilter, CreateAccountStatus, CreateTransferStatus, Ledger, Transfer
 from tests.unit.ledger.worlds import CREATED, START, full_world, open_world, usual
 
 A, T = CreateAccountStatus, CreateTransferStatus
@@ -50,18 +50,19 @@ def test_first_timestamp_is_one():
     assert ledger.create_accounts([Account(id=1, ledger=1, code=1)], timestamp=1) == [(1, A.CREATED)]
 
 
-LINK, BAD = {"flags": 1}, {"code": 0}
+LINK, BAD, WRONG = {"flags": 1}, {"ledger": 9}, T.TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS
 CHAINS = {
     "whole": ([LINK, LINK, {}], [CREATED] * 3),
-    "first fails": ([{**LINK, **BAD}, LINK, {}, {}], [T.CODE_MUST_NOT_BE_ZERO, FAILED, FAILED, CREATED]),
-    "middle fails": ([LINK, {**LINK, **BAD}, LINK, {}], [FAILED, T.CODE_MUST_NOT_BE_ZERO, FAILED, FAILED]),
-    "last fails": ([LINK, LINK, BAD, {}], [FAILED, FAILED, T.CODE_MUST_NOT_BE_ZERO, CREATED]),
-    "two chains": ([LINK, BAD, LINK, {}], [FAILED, T.CODE_MUST_NOT_BE_ZERO, CREATED, CREATED]),
+    "first fails": ([{**LINK, **BAD}, LINK, {}, {}], [WRONG, FAILED, FAILED, CREATED]),
+    "middle fails": ([LINK, {**LINK, **BAD}, LINK, {}], [FAILED, WRONG, FAILED, FAILED]),
+    "last fails": ([LINK, LINK, BAD, {}], [FAILED, FAILED, WRONG, CREATED]),
+    "two chains": ([LINK, BAD, LINK, {}], [FAILED, WRONG, CREATED, CREATED]),
+    "whole, then a failure": ([LINK, {}, BAD, {}], [CREATED, CREATED, WRONG, CREATED]),
     "open": ([{}, LINK, LINK], [CREATED, FAILED, OPEN]),
-    "open and broken": ([LINK, {**LINK, **BAD}, LINK], [FAILED, T.CODE_MUST_NOT_BE_ZERO, OPEN]),
+    "open and broken": ([LINK, {**LINK, **BAD}, LINK], [FAILED, WRONG, OPEN]),
     "open and itself wrong": ([LINK, {**LINK, **BAD}], [FAILED, OPEN]),
     "open alone": ([LINK], [OPEN]),
-    "first code stays": ([LINK, {**LINK, **BAD}, {"ledger": 0}], [FAILED, T.CODE_MUST_NOT_BE_ZERO, FAILED]),
+    "first code stays": ([LINK, {**LINK, **BAD}, {"debit_account_id": 99}], [FAILED, WRONG, FAILED]),
     "a brought time": ([LINK, {"timestamp": 7}], [FAILED, T.TIMESTAMP_MUST_BE_ZERO]),
     "an imported one": ([LINK, {"flags": 256, "timestamp": 7}], [FAILED, T.IMPORTED_EVENT_NOT_EXPECTED]),
 }
@@ -134,6 +135,7 @@ def test_roll_back_of_everything():
     assert world.account(4).flags == 32
     assert world.account(3).flags == 8
     assert world.ledger.next_expiry == due
+    assert world.ledger.get_account_balances(AccountFilter(account_id=3, limit=9, flags=3)) == []
     world.ledger.check_invariants()
     assert world.one(id=16, flags=4, pending_id=1, amount=4) is CREATED
 

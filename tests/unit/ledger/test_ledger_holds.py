@@ -131,6 +131,19 @@ def test_limits(padding):
         )
 
 
+def test_limits_count_earlier_holds():
+    """R7: what is held leaves less to spend, also for the loop of plain transfers."""
+    world = limited_world()
+    assert world.one(id=10, debit_account_id=3, amount=60, flags=PENDING) is CREATED
+    assert world.one(id=11, debit_account_id=2, credit_account_id=4, amount=60, flags=PENDING) is CREATED
+    spends = [(3, 2, 40), (3, 2, 1), (2, 4, 40), (2, 4, 1), (3, 4, 0), (1, 2, 5)]
+    events = [
+        Transfer(**usual(id=20 + n, debit_account_id=debit, credit_account_id=credit, amount=amount))
+        for n, (debit, credit, amount) in enumerate(spends)
+    ]
+    assert world.statuses(*events) == [CREATED, T.EXCEEDS_CREDITS, CREATED, T.EXCEEDS_DEBITS, CREATED, CREATED]
+
+
 def test_pending_credit_gives_nothing():
     """R7: a pending credit cannot be spent."""
     world = open_world()
@@ -197,6 +210,18 @@ def test_expiry():
     assert world.one(**resolve(VOID, id=22, pending_id=1)) is T.PENDING_TRANSFER_EXPIRED
     assert world.one(**resolve(POST, id=23, pending_id=4)) is CREATED
     world.ledger.check_invariants()
+
+
+def test_a_rolled_back_hold_leaves_no_deadline():
+    """R2, R8: an id that was rolled back with its chain and is taken again expires by its new time alone."""
+    world = open_world()
+    first = Transfer(**usual(id=1, flags=1 | PENDING, timeout=3))
+    assert world.statuses(first, Transfer(**usual(id=2, code=0)))[0] is T.LINKED_EVENT_FAILED
+    old = world.now + 3 * 10**9
+    assert world.one(id=1, flags=PENDING, timeout=9) is CREATED
+    assert world.ledger.next_expiry == world.now + 9 * 10**9
+    assert world.ledger.expire(timestamp=old) == 0
+    assert world.ledger.expire(timestamp=world.now + 9 * 10**9) == 1
 
 
 def test_post_just_before_expiry():

@@ -38,7 +38,7 @@ MOVEMENT = [
     (T.CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO, {"credit_account_id": 0}),
     (T.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX, {"credit_account_id": INT_MAX}),
     (T.ACCOUNTS_MUST_BE_DIFFERENT, {"debit_account_id": 1, "credit_account_id": 1}),
-    (T.PENDING_ID_MUST_BE_ZERO, {"pending_id": 9}),
+    (T.PENDING_ID_MUST_BE_ZERO, {"pending_id": 9 << 64}),
     (T.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER, {"timeout": 9, "flags": 0}),
     (T.CLOSING_TRANSFER_MUST_BE_PENDING, {"flags": TransferFlags.CLOSING_DEBIT}),
     (T.LEDGER_MUST_NOT_BE_ZERO, {"ledger": 0}),
@@ -146,10 +146,19 @@ def full():
     return full_world()
 
 
-@pytest.mark.parametrize(("status", "event"), [*IDENTITY, *EXISTS, *MOVEMENT], ids=lambda v: getattr(v, "name", ""))
+OTHER_SIDE = (T.ACCOUNTS_MUST_HAVE_THE_SAME_LEDGER, {"credit_account_id": 3})
+
+
+@pytest.mark.parametrize(
+    ("status", "event"), [*IDENTITY, *EXISTS, *MOVEMENT, OTHER_SIDE], ids=lambda v: getattr(v, "name", "")
+)
 def test_each_transfer_rule(status, event):
-    """R4: an event that breaks one rule gets that rule's code."""
+    """R4: an event that breaks one rule gets that rule's code: alone, and among plain ones, which have another loop."""
     assert full_world().one(**event) is status
+    fillers = [Transfer(**usual(id=1_000 + n, debit_account_id=2, credit_account_id=1)) for n in range(6)]
+    world = full_world(nearly_full=status.name.startswith("OVERFLOWS"))
+    found = world.statuses(*fillers[:3], Transfer(**usual(**event)), *fillers[3:])
+    assert found == [T.CREATED] * 3 + [status] + [T.CREATED] * 3
 
 
 @pytest.mark.parametrize(("status", "event"), [*pairs(IDENTITY), *pairs(EXISTS[:-1]), *pairs(MOVEMENT, mends)])

@@ -50,19 +50,19 @@ def open_world():
     return world
 
 
-def full_world():
-    """Everything that the tables break rules against; see the comments."""
+def full_world(*, nearly_full=True):
+    """Everything that the tables break rules against; see the comments.
+
+    Without the nearly full accounts nothing can overflow, so that the loop of plain transfers takes its batches.
+    """
     world = open_world()
     ledger_two = (Account(id=n, ledger=2, code=1) for n in (3, 4))
     closed = (Account(id=n, ledger=1, code=1, flags=32) for n in (5, 6))
-    nearly_full = (Account(id=n, ledger=1, code=1) for n in range(11, 17))
+    roomy = (Account(id=n, ledger=1, code=1) for n in range(11, 17))
     limited = (Account(id=17, ledger=1, code=1, flags=2), Account(id=18, ledger=1, code=1, flags=4))
-    world.accounts(*ledger_two, *closed, *nearly_full, *limited)
-    names = ["debits_pending", "credits_pending", "debits_posted", "credits_posted"]
-    for id, name in zip(range(11, 15), names, strict=True):
-        world.ledger._set_balances(id, **{name: INT_MAX - 5})
-    world.ledger._set_balances(15, debits_pending=INT_MAX // 2, debits_posted=INT_MAX // 2)
-    world.ledger._set_balances(16, credits_pending=INT_MAX // 2, credits_posted=INT_MAX // 2)
+    world.accounts(*ledger_two, *closed, *roomy, *limited)
+    if nearly_full:
+        _fill(world)
     hold = TransferFlags.PENDING
     assert world.statuses(
         Transfer(**usual(id=50)),  # exists
@@ -88,3 +88,12 @@ def full_world():
     world.now += 10**9
     assert world.ledger.expire(timestamp=world.now) == 1
     return world
+
+
+def _fill(world):
+    """Accounts 11 to 16 have one kind of balance each that is nearly 2^128."""
+    names = ["debits_pending", "credits_pending", "debits_posted", "credits_posted"]
+    for id, name in zip(range(11, 15), names, strict=True):
+        world.ledger._set_balances(id, **{name: INT_MAX - 5})
+    world.ledger._set_balances(15, debits_pending=INT_MAX // 2, debits_posted=INT_MAX // 2)
+    world.ledger._set_balances(16, credits_pending=INT_MAX // 2, credits_posted=INT_MAX // 2)
