@@ -110,6 +110,7 @@ class AsyncClient:
             send=self._turn,
             wake=self._wake,
             linger_ns=int(self._config.batch.linger * 1e9),
+            gather_ns=0,  # what one pass of the loop publishes leaves in the next
         )
         self._link = Link(url, self._core, self._reactor, queue_frames=self._config.flow.socket_queue_frames)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,6 +129,7 @@ class AsyncClient:
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Return when all that was published has been handed to the transport."""
+        self._publishing.hurry()
         if not await self._wait(self._sent_all, self._seconds(timeout)):
             raise self._no_answer(f"{self.url} has not taken what was published")
 
@@ -233,20 +235,15 @@ class AsyncClient:
     def _flush(self) -> None:
         """What a burst of `publish` has asked for: send what gathered in this pass of the loop."""
         if not self._reactor.closed:
-            self._publishing.uncork(time.monotonic_ns())
             self._turn()
 
     def work(self, now_ns: int) -> int:
         """For the reactor: send what is asked for and what was published, unless it may linger."""
-        outbox = self._core.outbox
-        linger_ns = None
-        if not outbox.empty:
+        if not self._core.outbox.empty:
             self._core.begin(now_ns)
-            linger_ns = self._publishing.hold_until(now_ns)
-            if linger_ns is None and self._link.clear:
-                self._core.publish_gathered()
-        next_ns = self._link.work(now_ns)
-        return next_ns if linger_ns is None else min(linger_ns, next_ns)
+        if self._publishing.is_due(now_ns) and self._link.clear:
+            self._core.publish_gathered()
+        return min(self._link.work(now_ns), self._publishing.next_ns)
 
     def has_work(self) -> bool:
         """For the reactor: whether there is something to send."""

@@ -55,7 +55,9 @@ class ReplayServer:
         alarm.start()
         line = self._process.stdout.readline()
         alarm.cancel()
-        assert line, f"the server did not start: {(self.folder / 'serve.log').read_text()}"
+        if not line:
+            self.kill()
+            raise AssertionError(f"the server did not start: {(self.folder / 'serve.log').read_text()[-2000:]}")
         self.url = json.loads(line)["listen"]
 
     def kill(self) -> None:

@@ -165,8 +165,8 @@ class Bus:
     def to_control(self, generation: int, peer: Peer, data: bytes) -> None:
         """A frame arrives at the control socket."""
         if generation == self.generation:
-            for answer in self.node.receive_control(peer.identity, data):
-                self.carry(lambda answer=answer: peer.receive(answer))  # type: ignore[misc] # mypy: a default is no argument
+            answer = self.node.receive_control(data, self.now_ns)
+            self.carry(lambda: peer.receive(answer))
 
     def _on_command(self, generation: int, peer: Peer, data: bytes) -> None:
         if generation != self.generation:
@@ -186,7 +186,7 @@ class Bus:
                 self._execute(call)
             for identity, [data] in effects.sends:
                 peer = next(peer for peer in self.peers if peer.identity == identity)
-                self.carry(lambda peer=peer, data=data: peer.receive(data))  # type: ignore[misc] # as above
+                self.carry(lambda peer=peer, data=data: peer.receive(data))
             for data in effects.fanouts:
                 self._fan_out(data)
 
@@ -202,7 +202,7 @@ class Bus:
                     seq += 1
         for peer in self.peers:
             if data[:end] in self._sockets.get(peer.identity, ()):
-                self.carry(lambda peer=peer: peer.receive_published(data))  # type: ignore[misc] # as above
+                self.carry(lambda peer=peer: peer.receive_published(data))
 
     def _execute(self, call: Call) -> None:
         key = (call.session, call.request.number)

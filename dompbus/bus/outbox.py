@@ -44,11 +44,12 @@ DROPPED_FULL: Final = _Dropped("dropped", "full", "outbox")
 class Stream:
     """One topic of this publisher: the messages gathered since the last `take`."""
 
-    __slots__ = ("channels", "dirty", "pending", "topic", "wanted")
+    __slots__ = ("channels", "dirty", "kind", "pending", "topic", "wanted")
 
     def __init__(self, topic: Topic, *, wanted: bool) -> None:
         self.topic = topic
         self.pending: list[Any] = []
+        self.kind: type | None = None  # the `Message` class seen last: such a message may be appended as it is
         self.dirty = False
         self.wanted = wanted  # False: nobody listens, so publishing costs nothing
         self.channels: list[Any] = []  # of the node's publisher; a client's outbox leaves it empty
@@ -88,10 +89,19 @@ class Outbox:
         """Hook: a stream was opened. The node's publisher attaches channels here."""
 
     def add_many(self, stream: Stream, messages: Sequence[Any]) -> None:
-        """Gather messages of one topic in one step. Anything but a `Message` is encoded at once, as it may change."""
-        stream.pending.extend([m if isinstance(m, Message) else encode_raw(m) for m in messages])
+        """Gather messages of one topic in one step."""
+        if set(map(type, messages)) != {stream.kind}:
+            messages = [self.prepare(stream, message) for message in messages]
+        stream.pending.extend(messages)
         if not stream.dirty:
             self.mark(stream)
+
+    def prepare(self, stream: Stream, message: Any) -> Any:
+        """Return what to append to `stream.pending`: a `Message` as it is, anything else encoded, as it may change."""
+        if isinstance(message, Message):
+            stream.kind = type(message)
+            return message
+        return encode_raw(message)
 
     def mark(self, stream: Stream) -> None:
         """Note that something was appended to `stream.pending`; after the append, unless `stream.dirty` is set."""

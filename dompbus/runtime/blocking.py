@@ -97,7 +97,7 @@ class BlockingLink:
         self._config = config
         self._core = new_link_core(config, self.counters, name, incarnation)
         self._reactor = Reactor(self, spin_ns=int(config.timeouts.spin * 1e9))
-        self._flusher = _Flusher(self._reactor, self._sent_all)
+        self._flusher = _Flusher(self._reactor, self._is_settled)
         self._publishing = Publishing(
             self._core.outbox,
             self._reactor,
@@ -105,13 +105,13 @@ class BlockingLink:
             wake=self._flusher.wake,
             linger_ns=int(config.batch.linger * 1e9),
         )
-        self._flusher.uncork = self._publishing.uncork
         self._link = Link(url, self._core, self._reactor, queue_frames=config.flow.socket_queue_frames)
         self.publish: Callable[..., Receipt] = self._publishing.publish  # bound once: the hot path
         self.publish_many: Callable[..., Receipt] = self._publishing.publish_many
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when everything published has been handed to the transport; raise `Timeout` or `Unreachable`."""
+        self._publishing.hurry()
         if not self._reactor.wait(self._sent_all, self._deadline_ns(timeout)):
             raise self._no_answer(f"{self.url} has not taken what was published")
 
@@ -190,15 +190,11 @@ class BlockingLink:
 
     def work(self, now_ns: int) -> int:
         """For the reactor: send what is asked for and what was published, unless it may linger."""
-        outbox = self._core.outbox
-        linger_ns = None
-        if not outbox.empty:
+        if not self._core.outbox.empty:
             self._core.begin(now_ns)
-            linger_ns = self._publishing.hold_until(now_ns)
-            if linger_ns is None and self._link.clear:
-                self._core.publish_gathered()
-        next_ns = self._link.work(now_ns)
-        return next_ns if linger_ns is None else min(linger_ns, next_ns)
+        if self._publishing.is_due(now_ns) and self._link.clear:
+            self._core.publish_gathered()
+        return min(self._link.work(now_ns), self._publishing.next_ns)
 
     def has_work(self) -> bool:
         """For the reactor: whether there is something to send."""
@@ -208,6 +204,9 @@ class BlockingLink:
         self._reactor.turn()
         if not self._sent_all():  # not welcomed yet, or the socket is full: somebody has to stay
             self._flusher.wake()
+
+    def _is_settled(self) -> bool:
+        return not self._publishing.gathering and self._sent_all()
 
     def _sent_all(self) -> bool:
         return self._core.outbox.empty and self._link.clear
@@ -229,10 +228,9 @@ class BlockingLink:
 class _Flusher:
     """Sends what a burst of `publish` has gathered when no other call comes by. Its thread starts when first needed."""
 
-    def __init__(self, reactor: Reactor, sent_all: Callable[[], bool]) -> None:
-        self.uncork: Callable[[int], None] = lambda _: None  # set once there is something to uncork
+    def __init__(self, reactor: Reactor, is_settled: Callable[[], bool]) -> None:
         self._reactor = reactor
-        self._sent_all = sent_all
+        self._is_settled = is_settled
         self._asked = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -254,8 +252,7 @@ class _Flusher:
             while True:
                 self._asked.wait()
                 self._asked.clear()
-                self.uncork(time.monotonic_ns())
-                self._reactor.wait(self._sent_all)
+                self._reactor.wait(self._is_settled)
 
 
 def new_incarnation() -> int:

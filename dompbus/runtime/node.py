@@ -267,9 +267,7 @@ class Node:
             self._next_tick_ns = now_ns + _TICK_NS
             core.tick(now_ns)
             self.counters.streams = len(self._publisher.streams)
-        self._publishing.uncork(now_ns)
-        linger_ns = self._publishing.hold_until(now_ns)
-        if linger_ns is None:
+        if self._publishing.is_due(now_ns):
             core.publish_gathered(time.time_ns())
         self._fulfil()
         for machine in self._machines.values():
@@ -278,7 +276,7 @@ class Node:
                 self.failure = machine.failure
         self.counters.reactor_busy_ns = self._reactor.busy_ns
         self.counters.reactor_turns = self._reactor.turns
-        return self._next_tick_ns if linger_ns is None else min(self._next_tick_ns, linger_ns)
+        return min(self._next_tick_ns, self._publishing.next_ns)
 
     def has_work(self) -> bool:
         """For the reactor: whether there is a call to carry out or a frame to send."""

@@ -1,9 +1,10 @@
 """Publishing from user threads: when a message leaves at once, and when it waits for company.
 
-The law here: a publisher that is quiet has its message sent at once, in the caller's thread; one that is busy
-gathers, and the batch leaves when it is full or when the reactor comes by, whichever is first. There is no fixed
-delay unless `linger` asks for one. Adding to a batch takes no lock (each step is one atomic operation of the
-interpreter); sending one does.
+The law here: a publisher that is quiet has its message sent at once, in the caller's thread. One in a burst gathers:
+a full batch leaves in the caller's thread too, and what is left over when the burst ends leaves within a millisecond,
+through the thread that pumps, which looks once a millisecond while the burst lasts (a wake-up for each batch would cost
+more than the batch). There is no other delay unless `linger` asks for one. Adding to a batch takes no lock (each step
+is one atomic operation of the interpreter); sending one does.
 """
 
 import time
@@ -13,17 +14,19 @@ from typing import Any, Final
 from dompbus import limits
 from dompbus.bus.outbox import DROPPED_FULL, QUEUED, Outbox, Receipt, Stream
 from dompbus.runtime.reactor import Reactor
-from dompbus.wire.message import Message, encode_raw
 
 __all__ = ["Publishing"]
 
-_BURST_NS: Final = 100_000  # two messages closer than this are a burst: gathering costs less than sending twice
+_BURST_NS: Final = 20_000  # messages closer than this are a burst: about what it costs to send one by itself
+GATHER_NS: Final = 1_000_000
+_NEVER: Final = 2**63
 
 
 class Publishing:
     """The public `publish` of a node or client, over its outbox.
 
-    `send` sends what has gathered and is called under the reactor's lock; `wake` has some other thread do it soon.
+    `send` sends what has gathered, in this thread and under the reactor's lock. `wake` has the thread that pumps take
+    a turn, in which it asks `is_due` and `next_ns`. `gather_ns` is how long the rest of a burst may wait for that.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Publishing:
         send: Callable[[], None],
         wake: Callable[[], None],
         linger_ns: int,
+        gather_ns: int = GATHER_NS,
     ) -> None:
         self._outbox = outbox
         self._streams = outbox.streams
@@ -42,10 +46,13 @@ class Publishing:
         self._send = send
         self._wake = wake
         self._linger_ns = linger_ns
-        self._corked = False  # something waits, and whoever sends it knows
+        self._gather_ns = linger_ns or gather_ns
+        self._corked = False  # something gathers, and the thread that pumps knows
+        self._until_ns = 0  # ... until then
+        self._busy = False  # a batch has left since that thread last looked: the burst goes on
+        self._hurry = False  # the next turn sends, whatever the time
         self._stalled = False  # what was to be sent could not be: no node has welcomed us, or its queue is full
-        self._hurry = False  # the next turn sends, whatever `linger` says
-        self._sent_ns = 0  # when something was last sent, or began to linger
+        self._sent_ns = 0  # when something was last sent
 
     def publish(self, topic: str, message: Any, *, urgent: bool = False) -> Receipt:
         """Publish one message; return at once with what became of it.
@@ -62,7 +69,9 @@ class Publishing:
         pending = stream.pending
         if self._stalled and len(pending) >= limits.PENDING_MESSAGES_MAX:
             return self._refuse(1)
-        pending.append(message if isinstance(message, Message) else encode_raw(message))
+        if message.__class__ is not stream.kind:  # a comparison costs 28 ns, `isinstance` 85
+            message = self._outbox.prepare(stream, message)
+        pending.append(message)
         if not stream.dirty:
             self._outbox.mark(stream)
         if urgent or len(pending) >= self._batch_messages_max:
@@ -85,20 +94,31 @@ class Publishing:
         self._send_now()
         return QUEUED
 
-    def hold_until(self, now_ns: int) -> int | None:
-        """For a turn: None when what has gathered is to be sent now, else the time until which it may linger."""
-        if self._linger_ns and self._corked and not self._hurry and now_ns < self._sent_ns + self._linger_ns:
-            return self._sent_ns + self._linger_ns
-        self._hurry = False
-        if self._linger_ns:
-            self._corked = False
-        return None
+    def hurry(self) -> None:
+        """Have the next turn send what has gathered."""
+        self._hurry = True
 
-    def uncork(self, now_ns: int) -> None:
-        """For whoever `wake` wakes, before it sends: the next burst has to wake it again."""
-        if not self._linger_ns:
-            self._corked = False
-            self._sent_ns = now_ns
+    def is_due(self, now_ns: int) -> bool:
+        """For a turn: whether what has gathered is to be sent in it."""
+        if self._corked and now_ns >= self._until_ns:
+            if self._linger_ns or not (self._busy or not self._outbox.empty):
+                self._corked = False
+            self._until_ns = now_ns + self._gather_ns
+            self._busy = False
+        elif self._corked and not self._hurry:
+            return False
+        self._hurry = False
+        return True
+
+    @property
+    def gathering(self) -> bool:
+        """Whether a burst goes on, so that somebody has to pump."""
+        return self._corked
+
+    @property
+    def next_ns(self) -> int:
+        """When the thread that pumps has to look again, at the latest (monotonic ns)."""
+        return self._until_ns if self._corked else _NEVER
 
     def _open(self, topic: str) -> Stream:
         self._reactor.check_usable()
@@ -106,24 +126,22 @@ class Publishing:
             return self._outbox.open(topic)
 
     def _send_now(self) -> None:
-        """Send in this thread. A burst stays corked: what follows this batch is for the thread that was woken."""
+        """Send in this thread."""
         self._reactor.check_usable()
         with self._reactor.lock:
-            self._hurry = True
+            self._hurry = self._busy = True
             self._send()
             self._stalled = not self._outbox.empty
-        if not self._linger_ns:
-            self._sent_ns = time.monotonic_ns()
+        self._sent_ns = time.monotonic_ns()
 
     def _cork(self) -> None:
-        """First message since the last send: send it if things are quiet, else have it sent soon, with company."""
+        """Nothing gathers yet: send this message by itself if things are quiet, else begin to gather."""
         self._reactor.check_usable()
         now_ns = time.monotonic_ns()
-        if self._linger_ns:
-            self._sent_ns = now_ns
-        elif now_ns - self._sent_ns > _BURST_NS:
+        if not self._linger_ns and now_ns - self._sent_ns > _BURST_NS:
             self._send_now()
             return
+        self._until_ns = now_ns + self._gather_ns
         self._corked = True
         self._wake()
 

@@ -131,7 +131,7 @@ def test_node_receive(frames: list[tuple[bytes, bytes]]) -> None:
 @given(anything, st.binary(max_size=40) | st.binary(max_size=20).map(lambda tail: b"\1@" + tail))
 def test_node_control_and_subscriptions(data: bytes, command: bytes) -> None:
     node = living_node()
-    [answer] = node.receive_control(b"x", data)
+    answer = node.receive_control(data, 0)
     assert parse(answer).kind in (Kind.PONG, Kind.REFUSED)
     decode_body(parse(answer))
     node.receive_subscription(command)
@@ -172,7 +172,7 @@ def test_a_flood_of_nonsense_takes_bounded_memory() -> None:
         for turn in range(rounds):
             for data in sorts:
                 node.receive(b"flood", data, turn)
-                node.receive_control(b"flood", data)
+                node.receive_control(data, turn)
                 node.receive_subscription(data)
                 link.receive(data, turn)
                 link.receive_published(b"t\0", memoryview(data), turn)

@@ -143,6 +143,9 @@ def test_silent_peers_are_forgotten_with_all_that_was_theirs() -> None:
     assert set(node.publisher.channels) == {"a", "only.2"}
     assert refused(tell(node, Subscribe(3, "b"), b"1")) == "stranger"
     assert tell(node, Subscribe(3, "b"), b"2") == [Subscribed(3, EPOCH, 1)]
+    node.receive_control(control_frame(Ping(1), epoch=2), 10 * late)  # a beacon is a sign of life like any other
+    node.tick(11 * late)
+    assert node.counters.peers == 1
 
 
 def test_goodbye_in_both_directions() -> None:
@@ -468,7 +471,7 @@ def test_what_is_no_frame_is_counted_and_answered_also_to_strangers(data: bytes,
     assert identity == b"stranger"
     assert refused(bodies([(identity, parts)])) == reason
     assert node.counters.frames_refused == {reason: 1}
-    [answer] = node.receive_control(b"stranger", data)
+    answer = node.receive_control(data, 0)
     expected = Refusal.UNEXPECTED if reason is Refusal.BODY else reason
     assert decode_body(parse(answer)).reason == expected
     assert node.counters.peers == 0
@@ -478,9 +481,9 @@ def test_the_control_socket_answers_pings_and_knows_who_asks() -> None:
     node = new_node()
     greet(node, b"p", 5)
     for incarnation, known in ((5, True), (6, False)):
-        [pong] = node.receive_control(b"c", control_frame(Ping(3), epoch=incarnation))
+        pong = node.receive_control(control_frame(Ping(3), epoch=incarnation), 0)
         assert decode_body(parse(pong)) == Pong(3, NODE, known)
-    [answer] = node.receive_control(b"c", control_frame(Hello(5, "me")))
+    answer = node.receive_control(control_frame(Hello(5, "me")), 0)
     assert decode_body(parse(answer)).reason == "unexpected"
-    [answer] = node.receive_control(b"c", pack(Kind.PING, b"\xc1"))
+    answer = node.receive_control(pack(Kind.PING, b"\xc1"), 0)
     assert decode_body(parse(answer)).reason == "body"
