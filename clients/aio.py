@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
 
+from dompbus.bus.link import State
 from dompbus.bus.outbox import Receipt
 from dompbus.bus.reader import Batch, Gap, Reader
 from dompbus.config import Config
@@ -184,7 +185,7 @@ class AsyncClient:
         """Send what is left, say goodbye, close the sockets. Idempotent."""
         if self._reactor.closed:
             return
-        if not self._sent_all():
+        if not self._core.outbox.empty or (self._core.state is State.READY and not self._link.clear):
             with suppress(DompbusError):
                 await self.flush(self._config.timeouts.close)
         if self._loop is not None:

@@ -1,6 +1,6 @@
 """Where the recorded data lies that some tests replay. None of it ships with the product.
 
-`DOMPBUS_DATA` names the folder; without it, `../shared/data` beside the checkout is tried.
+`DOMPBUS_DATA` names the folder; without it, a folder of data beside the checkout is tried.
 """
 
 import os

@@ -33,7 +33,7 @@ __all__ = ["Settled", "settle"]
 _T = TypeVar("_T")
 _TRADES_PER_BATCH_MAX: Final = LEDGER_EVENTS_PER_BATCH_MAX // 2  # a chain is never cut
 _WAIT: Final = 0.2  # s for the first trade of a batch
-_SILENCE: Final = 2.0  # s without anything arriving, while something is published and not settled
+_SILENCE: Final = 1.0  # s without anything arriving, while something is published and not settled
 
 
 class Settled(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from dompbus.wire.message import encode
 
 __all__ = ["Channel", "Publisher", "channel_prefix"]
 
+HEAD_PAUSE_MAX: Final = 64  # ticks: a reader that lost tail and beacons learns of it within 13 s
 REPAIR_FRAMES_MAX: Final = 64  # per NAK: a reader that needs more asks again, so repair cannot starve the rest
 
 
@@ -35,13 +36,26 @@ class Channel:
     each topic is kept, and one comparison of numbers finds a loss in any of them.
     """
 
-    __slots__ = ("announced_seq", "fanned", "pattern", "prefix", "readers", "ring", "runs", "seq")
+    __slots__ = (
+        "announced_seq",
+        "fanned",
+        "head_pause",
+        "head_wait",
+        "pattern",
+        "prefix",
+        "readers",
+        "ring",
+        "runs",
+        "seq",
+    )
 
     def __init__(self, pattern: Pattern, seq: int) -> None:
         self.pattern = pattern
         self.prefix = channel_prefix(pattern.text)
         self.seq = seq  # of the next message
-        self.announced_seq = seq  # readers know of everything below
+        self.announced_seq = seq  # readers have been told of everything below
+        self.head_pause = 0  # ticks between the next two beacons; 0: nothing was sent yet
+        self.head_wait = 0  # ticks until the next one
         self.readers = 0  # subscriptions held by known peers
         self.fanned = False  # some SUB socket listens
         self.ring: deque[_Sent] = deque()
@@ -126,12 +140,21 @@ class Publisher(Outbox):
         return frames
 
     def heads(self) -> list[bytes]:
-        """Return a beacon for each channel that sent since its last one, so that a lost tail is noticed."""
+        """Return a beacon for each channel that sent since its last one, so that a lost tail is noticed.
+
+        Called at each tick. A silent channel's beacon is repeated at growing distances, as beacons get lost too.
+        """
         beacons = []
         for channel in self.channels.values():
             if channel.announced_seq != channel.seq:
                 channel.announced_seq = channel.seq
-                beacons.append(pack(Kind.HEAD, b"", count=0, epoch=self.epoch, seq=channel.seq, prefix=channel.prefix))
+                channel.head_pause = 1
+            elif channel.head_wait > 1 or not channel.head_pause:
+                channel.head_wait -= 1
+                continue
+            channel.head_wait = channel.head_pause
+            channel.head_pause = min(2 * channel.head_pause, HEAD_PAUSE_MAX)
+            beacons.append(pack(Kind.HEAD, b"", count=0, epoch=self.epoch, seq=channel.seq, prefix=channel.prefix))
         return beacons
 
     def repair(self, channel: Channel, first: int, last: int) -> tuple[list[bytes], tuple[int, int] | None]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from dompbus.bus.link import LinkCore
+from dompbus.bus.link import LinkCore, State
 from dompbus.bus.outbox import Receipt
 from dompbus.bus.reader import Batch, Gap, Reader
 from dompbus.config import Config
@@ -180,7 +180,7 @@ class BlockingLink:
         """Send what is left, say goodbye, close. Idempotent."""
         if self._reactor.closed:
             return
-        if not self._sent_all():
+        if not self._core.outbox.empty or (self._core.state is State.READY and not self._link.clear):
             with suppress(DompbusError):
                 self.flush(self._config.timeouts.close)
         self._reactor.close(self._farewell)

@@ -95,7 +95,7 @@ class Reactor:
         self.closed = False
         self._worker = worker
         self._spin_ns = spin_ns
-        self._active = False  # something was done since it last slept
+        self._spin_until_ns = 0
         self._changed = threading.Condition(self.lock)
         self._followers = 0  # threads that wait for the one that pumps
         self._ports: list[Port] = []
@@ -153,7 +153,8 @@ class Reactor:
                 progress |= again
                 now_ns = time.monotonic_ns()
             self._tell(progress)
-            self._active |= progress
+            if progress:
+                self._spin_until_ns = now_ns + self._spin_ns
             self.turned_ns = now_ns
             self.busy_ns += now_ns - started_ns
             self.turns += 1
@@ -166,7 +167,8 @@ class Reactor:
                 self.wake()
                 return self._follow(ready, deadline_ns)
             frames_max = 1
-            act, woken, self._active = True, False, True
+            act, woken = True, False
+            self._spin_until_ns = time.monotonic_ns() + self._spin_ns
             while True:
                 self.check_usable()
                 now_ns = time.monotonic_ns()
@@ -180,7 +182,7 @@ class Reactor:
                     frames_max, woken = _DRAIN_FRAMES_MAX, False
                     self._tell(True)
                 elif woken:  # for something else than a message: a socket takes frames again, or somebody asks
-                    act, woken, self._active = True, False, True
+                    act, woken = True, False
                 elif deadline_ns is not None and now_ns >= deadline_ns:
                     return False
                 elif self._leader is None:
@@ -243,6 +245,8 @@ class Reactor:
             self._changed.notify_all()
             self._awake = False
             self.wake()
+            while self._leader is not None and self._thread is None:  # it must not find its selector closed
+                self._yield_to_leader(None, 0)
         if self._thread is not None:
             self._thread.join()
         with self.lock:
@@ -295,10 +299,9 @@ class Reactor:
         """Wait for the sockets, with the lock released meanwhile. Entered and left holding the lock once."""
         self._leader = threading.get_ident()
         self._until_ns = until_ns
-        spin, self._active = self._active, False
         self.lock.release()
         try:
-            events = self._spin(until_ns) if spin else []
+            events = self._spin(min(until_ns, self._spin_until_ns))
             if not events:
                 timeout = None if until_ns >= _NEVER else max(0.0, (until_ns - time.monotonic_ns()) / 1e9)
                 events = self._selector.select(timeout)
@@ -313,14 +316,11 @@ class Reactor:
 
     def _spin(self, until_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
         """Look on for a moment: to be found awake saves the sender 50 us and us as much, at each end of a link."""
-        now_ns = time.monotonic_ns()
-        until_ns = min(until_ns, now_ns + self._spin_ns)
-        while now_ns < until_ns:
+        while time.monotonic_ns() < until_ns:
             events = self._selector.select(0)
             if events:
                 return events
             _give_way()
-            now_ns = time.monotonic_ns()
         return []
 
     def _mark(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:

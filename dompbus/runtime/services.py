@@ -48,7 +48,10 @@ class Service:
             counters.request_seconds[self.name].observe(time.monotonic_ns() - call.arrived_ns)
             respond(call, status, payload)
         else:
-            self._pool.submit(self._serve_on_thread, call, respond, reactor, counters)
+            try:
+                self._pool.submit(self._serve_on_thread, call, respond, reactor, counters)
+            except RuntimeError:  # the pool is closed, and the node is about to be
+                respond(call, ReplyStatus.OVERLOADED, b"\xc0")
 
     def _serve_on_thread(self, call: Call, respond: Respond, reactor: Reactor, counters: Counters) -> None:
         status, payload = self._run(call)

@@ -7,6 +7,7 @@ system), `ipc://path`, `inproc://name` and `memory://name`.
 
 import errno
 import re
+import socket
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -99,6 +100,9 @@ class _ZmqSocket:
         self._send = socket.send
 
     def bind(self, endpoint: str) -> None:
+        if endpoint.startswith("ipc://") and _is_served(endpoint.removeprefix("ipc://")):
+            self._socket.close(0)
+            raise EndpointError(f"{endpoint} is in use by another process: stop it, or listen elsewhere")
         try:
             self._socket.bind(_zmq_endpoint(endpoint))
         except zmq.ZMQError as error:
@@ -283,6 +287,16 @@ def _scheme(endpoint: str) -> str:
     if scheme == "tcp" and _TCP.fullmatch(endpoint) is None:
         raise EndpointError(f"{endpoint!r} is not an endpoint: use tcp://host:port, such as tcp://127.0.0.1:7400")
     return scheme
+
+
+def _is_served(path: str) -> bool:
+    """Whether somebody listens at this Unix socket: libzmq would take it away from him without a word."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _zmq_endpoint(endpoint: str) -> str:

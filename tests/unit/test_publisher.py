@@ -1,5 +1,6 @@
 """The publisher numbers each channel without holes, encodes once, and keeps what it can for repair."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -148,7 +149,7 @@ def test_unencodable_and_too_large_messages_leave_no_hole() -> None:
     assert publisher.counters.messages_dropped == {"unencodable": 1, "too_large": 1}
 
 
-def test_heads_announce_each_channel_once_after_it_sent() -> None:
+def test_heads_announce_what_was_sent_and_are_repeated_ever_more_rarely() -> None:
     publisher = new_publisher()
     publisher.channel("a")
     publisher.channel("b")
@@ -158,7 +159,11 @@ def test_heads_announce_each_channel_once_after_it_sent() -> None:
     frame = parse(head[2:])
     assert head.startswith(b"a\0")
     assert (frame.kind, frame.epoch, frame.seq, frame.count) == (Kind.HEAD, EPOCH, 3, 0)
-    assert publisher.heads() == []
+    told_at = [0] + [tick for tick in range(1, 400) if publisher.heads()]
+    pauses = [after - before for before, after in itertools.pairwise(told_at)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 64, 64, 64, 64]
+    publish(publisher, "a", 3)
+    assert [bool(publisher.heads()) for _ in range(4)] == [True, True, False, True]
 
 
 def repaired(publisher: Publisher, first: int, last: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
