@@ -159,7 +159,7 @@ class FlowSection(Struct, frozen=True, kw_only=True):
 
     ring_frames: Annotated[
         int,
-        _knob("Frames of each stream kept for the repair of gaps.", 4096, unit="frames", ge=1, le=65_536),
+        _knob("Frames of each channel (a subscribed topic or pattern) kept for the repair of gaps.", 4096, unit="frames", ge=1, le=65_536),
     ] = limits.RING_FRAMES_DEFAULT
     ring_bytes: Annotated[
         int,
@@ -190,7 +190,8 @@ class TimeoutsSection(Struct, frozen=True, kw_only=True):
     heartbeat_interval: Annotated[
         float,
         _knob(
-            f"Pause between beacons; a peer silent for {limits.HEARTBEATS_MISSED_MAX} of them is taken for dead."
+            "How long a peer may be silent before it is asked for a sign of life;"
+            f" one silent for {limits.HEARTBEATS_MISSED_MAX} of them is taken for dead."
             " Shorter notices sooner and mistakes a stalled machine for a dead one more often.",
             0.25,
             unit="seconds",

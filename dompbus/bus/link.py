@@ -48,6 +48,7 @@ __all__ = ["Connect", "Control", "Join", "Leave", "LinkCore", "Outstanding", "St
 
 _NEVER: Final = 2**63
 GREETING_RETRY_NS: Final = 1_000_000_000  # doubled at each attempt; a queued HELLO goes out at reconnection anyway
+PROBE_NS: Final = 250_000_000  # a request unanswered for this long makes us ask whether the node is still the same
 GREETING_RETRY_MAX_NS: Final = 8_000_000_000
 GREETING_SPACING_NS: Final = 250_000_000  # however many signs say that the node has forgotten us
 
@@ -134,6 +135,8 @@ class LinkCore:
         self._heartbeat_ns = heartbeat_ns
         self._heard_ns = 0
         self._ping_ns = 0
+        self._probe_ns = 0
+        self._asked_ns = 0  # when the requests that wait began to, with none before them
         self._greet_ns = 0  # when to send HELLO (again)
         self._greeted_ns = 0  # when it was last sent
         self._greetings = 0  # sent since the last welcome
@@ -185,8 +188,11 @@ class LinkCore:
             raise Overloaded(f"{limits.OUTSTANDING_REQUESTS_MAX} requests are waiting for an answer already")
         self._next_number += 1
         outstanding = Outstanding(self._next_number, service, payload, deadline_ns)
+        if not self._requests:
+            self._asked_ns = now_ns
         self._requests[outstanding.number] = outstanding
         self._remember_deadline(outstanding)
+        self.due_ns = min(self.due_ns, deadline_ns, self._probe_due_ns())
         if self.state is State.READY:
             self._send(self._attempt(outstanding, now_ns))
         self.begin(now_ns)
@@ -257,6 +263,7 @@ class LinkCore:
             self._hello(now_ns)
         if self.state in (State.GREETING, State.READY):
             self._watch(now_ns)
+            self._probe(now_ns)
         next_ns = self.next_ns()
         self.due_ns = _NEVER if next_ns is None else next_ns
 
@@ -269,6 +276,8 @@ class LinkCore:
             due.append(max(self._heard_ns, self._ping_ns) + self._heartbeat_ns)
         if self.state is State.GREETING:
             due.append(self._greet_ns)
+        if self._requests and self.state is State.READY:
+            due.append(self._probe_due_ns())
         due.append(self._next_deadline_ns())
         return min((at for at in due if at is not None), default=None)
 
@@ -373,7 +382,6 @@ class LinkCore:
 
     def _remember_deadline(self, outstanding: Outstanding) -> None:
         heappush(self._deadlines, (outstanding.deadline_ns, outstanding.number))
-        self.due_ns = min(self.due_ns, outstanding.deadline_ns)
         if len(self._deadlines) > 2 * limits.OUTSTANDING_REQUESTS_MAX:  # answered ones behind a late one
             self._deadlines = [(waiting.deadline_ns, number) for number, waiting in self._requests.items()]
             heapify(self._deadlines)
@@ -433,6 +441,15 @@ class LinkCore:
             self._effects.append(Control(control_frame(Ping(now_ns), epoch=self.incarnation)))
             if missed:
                 self.greet(now_ns)
+
+    def _probe(self, now_ns: int) -> None:
+        """A request waits: ask for a sign of life on its own link, where a restarted node answers as to a stranger."""
+        if self._requests and self.state is State.READY and now_ns >= self._probe_due_ns():
+            self._probe_ns = now_ns
+            self._send(Ping(now_ns))
+
+    def _probe_due_ns(self) -> int:
+        return max(self._heard_ns, self._probe_ns, self._asked_ns) + PROBE_NS
 
     def _attempt(self, outstanding: Outstanding, now_ns: int) -> Request:
         outstanding.attempt += 1

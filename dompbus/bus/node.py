@@ -113,6 +113,7 @@ class NodeCore:
             Kind.SUBSCRIBE: self._on_subscribe,
             Kind.UNSUBSCRIBE: self._on_unsubscribe,
             Kind.NAK: self._on_nak,
+            Kind.PING: self._on_ping,
             Kind.GOODBYE: self._on_goodbye,
         }
 
@@ -309,6 +310,10 @@ class NodeCore:
 
     def _on_request(self, peer: _Peer, frame: Frame, now_ns: int) -> None:
         self._accept(peer, decode_body(frame), now_ns)
+
+    def _on_ping(self, peer: _Peer, frame: Frame, _now_ns: int) -> None:
+        ping: Ping = decode_body(frame)
+        self._send(peer, control_frame(Pong(ping.token, self.incarnation, True)))
 
     def _on_goodbye(self, peer: _Peer, _frame: Frame, _now_ns: int) -> None:
         self._forget(peer)
