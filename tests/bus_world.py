@@ -10,7 +10,20 @@ from dompbus.wire.bodies import BODIES, Hello, Subscribe, control_frame, decode_
 from dompbus.wire.frame import REPAIR_MARK, Frame, Kind, pack, parse
 from dompbus.wire.message import encode
 
-__all__ = ["EPOCH", "MS", "NODE", "S", "bodies", "greet", "new_link", "new_node", "new_publisher", "numbers", "published", "split_repair"]
+__all__ = [
+    "EPOCH",
+    "MS",
+    "NODE",
+    "S",
+    "bodies",
+    "greet",
+    "new_link",
+    "new_node",
+    "new_publisher",
+    "numbers",
+    "published",
+    "split_repair",
+]
 
 EPOCH = 1_000
 NODE = 77  # the node's incarnation
@@ -20,9 +33,13 @@ S = 1_000_000_000
 
 def new_publisher(counters: Counters | None = None, **settings: Any) -> Publisher:
     """A publisher with a small ring and batches of at most four."""
-    defaults: dict[str, Any] = dict(
-        epoch=EPOCH, batch_messages_max=4, batch_bytes_max=65_536, ring_frames=16, ring_bytes=1 << 20
-    )
+    defaults: dict[str, Any] = {
+        "epoch": EPOCH,
+        "batch_messages_max": 4,
+        "batch_bytes_max": 65_536,
+        "ring_frames": 16,
+        "ring_bytes": 1 << 20,
+    }
     return Publisher(counters or Counters(), **(defaults | settings))
 
 
@@ -38,7 +55,7 @@ def new_node(counters: Counters | None = None, *, incarnation: int = NODE, **set
 
 def new_link(incarnation: int = 5, **settings: Any) -> LinkCore:
     """A link's core with a heartbeat of one second."""
-    defaults: dict[str, Any] = dict(name="link", counters=Counters(), heartbeat_ns=S, batch_messages_max=4)
+    defaults: dict[str, Any] = {"name": "link", "counters": Counters(), "heartbeat_ns": S, "batch_messages_max": 4}
     return LinkCore(incarnation=incarnation, **(defaults | settings))
 
 

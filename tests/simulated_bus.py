@@ -36,13 +36,13 @@ class Peer:
         self.connected = 0  # the node that SUB and control sockets are connected to
         self.readers = [self.link.subscribe(pattern, None, 0) for pattern in patterns]
         self.given: dict[int, list[Batch | Gap]] = {reader.id: [] for reader in self.readers}
-        self.asked: list[tuple[int, Outstanding]] = []
+        self.asked: list[Outstanding] = []
 
     def request(self, value: int) -> None:
         """Ask the node to echo a number within two seconds."""
         now = self.bus.now_ns
         outstanding = self.link.request("echo", encode(value), deadline_ns=now + 2 * S, now_ns=now)
-        self.asked.append((value, outstanding))
+        self.asked.append(outstanding)
 
     def work(self) -> None:
         """What the shell does in a turn."""

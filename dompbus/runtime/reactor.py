@@ -161,14 +161,15 @@ class Reactor:
             return None if self._next_ns >= _NEVER else self._next_ns
 
     def wait(self, ready: Callable[[], bool], deadline_ns: int | None = None) -> bool:
-        """Pump, or wait for whoever pumps, until `ready()`; False when the deadline (monotonic ns) passed first."""
+        """Pump, or wait for whoever pumps, until `ready()`; False when the deadline (monotonic ns) passed first.
+
+        For a reactor without a thread of its own.
+        """
+        assert self._thread is None
+        deadline_ns = _NEVER if deadline_ns is None else deadline_ns
         with self.lock:
-            if self._thread is not None:
-                self.wake()
-                return self._follow(ready, deadline_ns)
-            frames_max = 1
-            act, woken = True, False
             self._spin_until_ns = time.monotonic_ns() + self._spin_ns
+            frames_max, act, woken = 1, True, False
             while True:
                 self.check_usable()
                 now_ns = time.monotonic_ns()
@@ -183,13 +184,13 @@ class Reactor:
                     self._tell(True)
                 elif woken:  # for something else than a message: a socket takes frames again, or somebody asks
                     act, woken = True, False
-                elif deadline_ns is not None and now_ns >= deadline_ns:
+                elif now_ns >= deadline_ns:
                     return False
                 elif self._leader is None:
-                    self._lead(min(deadline_ns or _NEVER, self._next_ns))
+                    self._lead(min(deadline_ns, self._next_ns))
                     frames_max, woken = 1, True
                 else:
-                    self._yield_to_leader(deadline_ns, now_ns)
+                    self._follow(deadline_ns, now_ns)
 
     def poll(self) -> None:
         """Look which sockets are ready, without waiting; for event loops, before `turn`."""
@@ -246,7 +247,7 @@ class Reactor:
             self._awake = False
             self.wake()
             while self._leader is not None and self._thread is None:  # it must not find its selector closed
-                self._yield_to_leader(None, 0)
+                self._follow(_NEVER, 0)
         if self._thread is not None:
             self._thread.join()
         with self.lock:
@@ -277,21 +278,11 @@ class Reactor:
         if self._leader not in (None, threading.get_ident()) and (progress or self._next_ns < self._until_ns):
             self.wake()
 
-    def _follow(self, ready: Callable[[], bool], deadline_ns: int | None) -> bool:
-        """Wait while the reactor's own thread pumps."""
-        while True:
-            self.check_usable()
-            if ready():
-                return True
-            now_ns = time.monotonic_ns()
-            if deadline_ns is not None and now_ns >= deadline_ns:
-                return False
-            self._yield_to_leader(deadline_ns, now_ns)
-
-    def _yield_to_leader(self, deadline_ns: int | None, now_ns: int) -> None:
+    def _follow(self, deadline_ns: int, now_ns: int) -> None:
+        """Wait until the one that pumps has something to tell."""
         self._followers += 1
         try:
-            self._changed.wait(None if deadline_ns is None else (deadline_ns - now_ns) / 1e9)
+            self._changed.wait(None if deadline_ns >= _NEVER else (deadline_ns - now_ns) / 1e9)
         finally:
             self._followers -= 1
 

@@ -9,6 +9,7 @@ import errno
 import re
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -39,6 +40,7 @@ _NOBLOCK: Final = int(zmq.NOBLOCK)
 _SNDMORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 _EVENT: Final = struct.Struct("=HI")  # a monitor's first part: event, value
 _HANDSHAKE_IVL_MS: Final = 5_000
+_REBIND_NS: Final = 500_000_000  # libzmq gives an address back some time after `close` has returned
 _CLOSE_LINGER_MS: Final = 500  # lets a goodbye and last replies leave; bounds how long closing takes
 
 
@@ -100,16 +102,23 @@ class _ZmqSocket:
         self._send = socket.send
 
     def bind(self, endpoint: str) -> None:
+        give_up_ns = time.monotonic_ns() + _REBIND_NS
+        while (refusal := self._try_to_bind(endpoint)) is not None:
+            if refusal.errno != errno.EADDRINUSE or time.monotonic_ns() >= give_up_ns:
+                self._socket.close(0)
+                raise EndpointError(_why_not_bound(endpoint, refusal)) from refusal
+            time.sleep(0.01)
+        bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint = self.endpoint or _public_endpoint(endpoint, bound)
+
+    def _try_to_bind(self, endpoint: str) -> zmq.ZMQError | None:
         if endpoint.startswith("ipc://") and _is_served(endpoint.removeprefix("ipc://")):
-            self._socket.close(0)
-            raise EndpointError(f"{endpoint} is in use by another process: stop it, or listen elsewhere")
+            return zmq.ZMQError(errno.EADDRINUSE)
         try:
             self._socket.bind(_zmq_endpoint(endpoint))
         except zmq.ZMQError as error:
-            self._socket.close(0)
-            raise EndpointError(_why_not_bound(endpoint, error)) from error
-        bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.endpoint = self.endpoint or _public_endpoint(endpoint, bound)
+            return error
+        return None
 
     def connect(self, endpoint: str) -> None:
         try:

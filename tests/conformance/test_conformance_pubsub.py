@@ -130,7 +130,9 @@ def publish_each(client: Any, count: int) -> None:
     client.run(publish())
 
 
-def test_urgent_overtakes_lingering_and_takes_along_what_came_before(listen: str, open_client: Callable[..., Any]) -> None:
+def test_urgent_overtakes_lingering_and_takes_along_what_came_before(
+    listen: str, open_client: Callable[..., Any]
+) -> None:
     config = dompbus.Config.of(batch_linger=1.0)
     with dompbus.Node(listen=listen) as node:
         subscription = open_client(node.endpoint).subscribe("t")
@@ -144,7 +146,9 @@ def test_urgent_overtakes_lingering_and_takes_along_what_came_before(listen: str
             assert time.monotonic() - started < (0.9 if round_ else SECONDS)  # the first waits for the welcome
 
 
-def test_publishing_before_any_answer_and_closing_at_once_loses_nothing(client: Any, open_client: Any, node: dompbus.Node) -> None:
+def test_publishing_before_any_answer_and_closing_at_once_loses_nothing(
+    client: Any, open_client: Any, node: dompbus.Node
+) -> None:
     subscription = client.subscribe("t")
     for number in range(5):
         writer = open_client(node.endpoint)

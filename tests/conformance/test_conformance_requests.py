@@ -63,7 +63,10 @@ def test_values_of_all_sorts_and_sizes(client: Any) -> None:
 
 
 def test_an_answer_that_is_too_large_is_an_error_of_the_service(client: Any, node: dompbus.Node) -> None:
-    node.service("large")(lambda size: bytes(size))
+    @node.service("large")
+    def large(size: int) -> bytes:
+        return bytes(size)
+
     with pytest.raises(dompbus.RemoteError, match="can travel"):
         client.request("large", 5_000_000)
     assert client.request("echo", "well") == "well"
@@ -87,7 +90,14 @@ class Unspeakable(Exception):
 def test_whatever_a_service_raises_reaches_the_caller_and_stops_nothing(
     client: Any, node: dompbus.Node, threads: int
 ) -> None:
-    errors = [ValueError("no such order"), KeyError("k"), SystemExit(3), ValueError("\udc80"), Unspeakable(), Exception()]
+    errors = [
+        ValueError("no such order"),
+        KeyError("k"),
+        SystemExit(3),
+        ValueError("\udc80"),
+        Unspeakable(),
+        Exception(),
+    ]
     for number, error in enumerate(errors):
         node.service(f"fail{number}", threads=threads)(raising(error))
         with pytest.raises(dompbus.RemoteError) as caught:

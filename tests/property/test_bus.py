@@ -44,7 +44,7 @@ def check_requests(bus: Bus) -> int:
     assert all(times == 1 for times in bus.executed.values())
     answered = 0
     for peer in bus.peers:
-        for value, outstanding in peer.asked:
+        for outstanding in peer.asked:
             assert outstanding.done
             reply = outstanding.reply
             if reply is not None and reply.status is ReplyStatus.OK:

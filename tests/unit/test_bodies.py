@@ -86,7 +86,9 @@ def test_missing_fields_take_their_defaults() -> None:
 
 
 @pytest.mark.parametrize("body", SAMPLES, ids=lambda body: type(body).__name__)
-@pytest.mark.parametrize("wrong", [b"", b"\xc1", b"\xc0", b"\x01", b"\x80", b"\x91\xc0", b"\x91\x91\x91\x91", b"\xdd\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "wrong", [b"", b"\xc1", b"\xc0", b"\x01", b"\x80", b"\x91\xc0", b"\x91\x91\x91\x91", b"\xdd\xff\xff\xff\xff"]
+)
 def test_other_bytes_are_refused(body: Any, wrong: bytes) -> None:
     assert refusal(parse(control_frame(body)).kind, wrong) is Refusal.BODY
 

@@ -1,4 +1,4 @@
-"""The link's core: what was asked for is kept until it is answered or its time is over, whatever the other side does."""
+"""The link's core: what was asked for is kept until it is answered or its time is over, whatever happens."""
 
 from typing import Any
 
@@ -262,6 +262,8 @@ def test_a_reply_ends_its_request_once() -> None:
 def test_a_deadline_ends_its_request_without_a_reply() -> None:
     link, _ = ready()
     late, early = ask(link, deadline_ns=2 * S), ask(link, deadline_ns=500 * MS)
+    hear(link, Pong(1, NODE, True), 400 * MS)  # or it would probe before that
+    link.tick(400 * MS)
     assert link.next_ns() == 500 * MS
     link.tick(500 * MS - 1)
     assert not early.done
@@ -294,7 +296,11 @@ def test_a_forgotten_request_is_not_resent_and_its_reply_is_ignored() -> None:
 
 def test_the_budget_that_travels_is_what_is_left_within_its_bound() -> None:
     link, _ = ready()
-    for deadline_ns, now_ns, budget_ns in ((5 * S, 2 * S, 3 * S), (S, 2 * S, 0), (2**62, 0, limits.REQUEST_TIMEOUT_MAX_NS)):
+    for deadline_ns, now_ns, budget_ns in (
+        (5 * S, 2 * S, 3 * S),
+        (S, 2 * S, 0),
+        (2**62, 0, limits.REQUEST_TIMEOUT_MAX_NS),
+    ):
         ask(link, deadline_ns=deadline_ns, now_ns=now_ns)
         [frame] = link.take_effects()
         assert decode_body(parse(frame)).budget_ns == budget_ns
@@ -394,6 +400,22 @@ def test_silence_is_asked_about_then_greeted() -> None:
     assert_greets_again(link, now, request=one, reader=reader)
 
 
+def test_a_request_that_waits_probes_its_own_link() -> None:
+    """A connection that was lost and made again is a stranger's there, which the control socket cannot show."""
+    link, [reader] = ready("a")
+    one = ask(link, deadline_ns=60 * S)
+    effects(link, 0)
+    assert link.next_ns() == module.PROBE_NS
+    assert effects(link, module.PROBE_NS - 1) == []
+    [probe] = effects(link, module.PROBE_NS)
+    assert isinstance(probe, Ping)
+    hear(link, Pong(probe.token, NODE, True), module.PROBE_NS + 1)
+    assert link.state is State.READY
+    assert isinstance(effects(link, 2 * module.PROBE_NS + 1)[0], Ping)
+    hear(link, Refused("stranger", "greet first", int(Kind.PING)), 2 * module.PROBE_NS + 2)
+    assert_greets_again(link, 2 * module.PROBE_NS + 2, request=one, reader=reader)
+
+
 def test_any_traffic_is_a_sign_of_life() -> None:
     link, _ = ready("a")
     for turn in range(1, 30):
@@ -483,7 +505,9 @@ def test_close_before_any_welcome_is_silent() -> None:
     assert one.done
 
 
-@pytest.mark.parametrize("kind", [Kind.HELLO, Kind.SUBSCRIBE, Kind.NAK, Kind.REQUEST, Kind.PING, Kind.PUBLISH, Kind.HEAD, Kind.JOINED])
+@pytest.mark.parametrize(
+    "kind", [Kind.HELLO, Kind.SUBSCRIBE, Kind.NAK, Kind.REQUEST, Kind.PING, Kind.PUBLISH, Kind.HEAD, Kind.JOINED]
+)
 def test_kinds_that_are_not_for_this_side_are_counted(kind: Kind) -> None:
     link, _ = ready("a")
     link.receive(pack(kind, b"\x90"), 0)

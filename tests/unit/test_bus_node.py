@@ -34,7 +34,9 @@ from tests.bus_world import EPOCH, NODE, S, bodies, greet, new_node, numbers, sp
 NIL = msgspec.Raw(b"\xc0")
 
 
-def request(number: int, service: str = "echo", *, attempt: int = 1, budget_ns: int = S, payload: bytes = b"\xc0") -> Request:
+def request(
+    number: int, service: str = "echo", *, attempt: int = 1, budget_ns: int = S, payload: bytes = b"\xc0"
+) -> Request:
     return Request(number, service, budget_ns, attempt, msgspec.Raw(payload))
 
 
@@ -207,7 +209,19 @@ def test_a_prefix_of_nobody_changes_nothing() -> None:
     node = new_node()
     greet(node, b"p", 5, "a")
     node.receive_subscription(b"\1a\0")
-    for data in (b"\1b\0", b"\0b\0", b"\0ax", b"\1a", b"\0a", b"\1", b"\0", b"", b"\2a\0", b"\xff" * 10, b"\1" + b"a" * 999):
+    for data in (
+        b"\1b\0",
+        b"\0b\0",
+        b"\0ax",
+        b"\1a",
+        b"\0a",
+        b"\1",
+        b"\0",
+        b"",
+        b"\2a\0",
+        b"\xff" * 10,
+        b"\1" + b"a" * 999,
+    ):
         node.receive_subscription(data)
         assert node.publisher.channels["a"].fanned, data
     assert node.counters.frames_refused == {"bounds": 6, "unexpected": 3}
@@ -332,6 +346,13 @@ def test_a_nak_for_nothing_is_refused(nak: Nak) -> None:
     assert refused(tell(node, nak)) == "unexpected"
 
 
+def test_a_ping_on_the_main_socket_shows_that_the_link_is_known() -> None:
+    node = new_node()
+    assert refused(tell(node, Ping(3))) == "stranger"
+    greet(node)
+    assert tell(node, Ping(3)) == [Pong(3, NODE, True)]
+
+
 # -- requests ----------------------------------------------------------------------------------------------------
 
 
@@ -438,7 +459,6 @@ WRONG_PLACE = [
     Joined([]),
     Lost(1, 1, 1, 1),
     Reply(1, ReplyStatus.OK, NIL),
-    Ping(1),
     Pong(1, 1, True),
     Refused("body", "x"),
 ]

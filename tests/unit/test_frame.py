@@ -13,9 +13,17 @@ FIELDS = {"magic": 0, "version": 4, "kind": 5, "flags": 6, "count": 8, "length":
 
 
 def header(**changes: int | bytes) -> dict[str, int | bytes]:
-    fields: dict[str, int | bytes] = dict(
-        magic=MAGIC, version=VERSION, kind=Kind.PING, flags=0, count=1, length=3, epoch=5, seq=6, time=7
-    )
+    fields: dict[str, int | bytes] = {
+        "magic": MAGIC,
+        "version": VERSION,
+        "kind": Kind.PING,
+        "flags": 0,
+        "count": 1,
+        "length": 3,
+        "epoch": 5,
+        "seq": 6,
+        "time": 7,
+    }
     return fields | changes
 
 

@@ -15,25 +15,24 @@ _names = itertools.count()
 
 
 @pytest.fixture
-def name() -> Iterator[str]:
-    yield f"memory://unit-{next(_names)}"
-
+def name() -> str:
+    return f"memory://unit-{next(_names)}"
 
 
 @pytest.fixture
-def router(request: pytest.FixtureRequest, name: str) -> Router:
+def router(name: str) -> Iterator[Router]:
     router = Router(4)
     router.bind(name)
-    request.addfinalizer(router.close)
-    return router
+    yield router
+    router.close()
 
 
 @pytest.fixture
-def dealer(request: pytest.FixtureRequest, router: Router) -> Dealer:
+def dealer(router: Router) -> Iterator[Dealer]:
     dealer = Dealer(4)
     dealer.connect(router.endpoint)
-    request.addfinalizer(dealer.close)
-    return dealer
+    yield dealer
+    dealer.close()
 
 
 def drain(socket: MemorySocket) -> list[list[bytes]]:
@@ -95,7 +94,9 @@ def test_a_dealer_may_connect_before_anybody_binds(request: pytest.FixtureReques
         assert [text for who, text in arrived if who == dealer.identity] == [b"0", b"1", b"2", b"3"]
 
 
-def test_dealers_come_back_when_the_name_is_bound_again(router: Router, dealer: Dealer, request: pytest.FixtureRequest) -> None:
+def test_dealers_come_back_when_the_name_is_bound_again(
+    router: Router, dealer: Dealer, request: pytest.FixtureRequest
+) -> None:
     name = router.endpoint
     router.close()
     assert dealer.send([b"while away"])

@@ -84,7 +84,14 @@ def test_an_unknown_tag_reaches_the_reader_in_its_place() -> None:
 
 @pytest.mark.parametrize(
     ("message", "tag"),
-    [(["trade", 1, 2, 3], "trade"), (["trade"], "trade"), ({"type": "other"}, "other"), (17, None), ([], None), ([1], None)],
+    [
+        (["trade", 1, 2, 3], "trade"),
+        (["trade"], "trade"),
+        ({"type": "other"}, "other"),
+        (17, None),
+        ([], None),
+        ([1], None),
+    ],
 )
 def test_whatever_does_not_fit_is_unknown(message: object, tag: str | None) -> None:
     [unknown] = decoded(Trade, message)
@@ -112,7 +119,9 @@ def test_bytes_that_no_value_has_are_unknown_too(raw: bytes) -> None:
         assert unknown.raw == raw
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\xc0", b"\x91", b"\x91\xc0", b"\x91\x92\x01\x90", b"\x91\x92\xa1t\xc0"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", b"\xc0", b"\x91", b"\x91\xc0", b"\x91\x92\x01\x90", b"\x91\x92\xa1t\xc0"]
+)
 def test_what_is_no_list_of_runs_is_refused(body: bytes) -> None:
     for wanted in (None, Trade):
         with pytest.raises(FrameError) as caught:
@@ -120,7 +129,9 @@ def test_what_is_no_list_of_runs_is_refused(body: bytes) -> None:
         assert caught.value.reason is Refusal.BODY
 
 
-@pytest.mark.parametrize("body", [b"\xdd\xff\xff\xff\xff", b"\x91\x92\xa1t\xdd\xff\xff\xff\xff", b"\x91\x92\xa1t\x91\xdf\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "body", [b"\xdd\xff\xff\xff\xff", b"\x91\x92\xa1t\xdd\xff\xff\xff\xff", b"\x91\x92\xa1t\x91\xdf\xff\xff\xff\xff"]
+)
 def test_a_length_that_was_only_claimed_allocates_nothing(body: bytes) -> None:
     tracemalloc.start()
     try:

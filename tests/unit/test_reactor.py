@@ -69,6 +69,14 @@ def soon() -> int:
     return time.monotonic_ns() + int(SECONDS * 1e9)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.001)
+
+
 def test_a_turn_passes_on_what_has_come_and_works(world: World) -> None:
     for number in range(5):
         world.dealer.send([b"%d" % number])
@@ -121,7 +129,7 @@ def test_calls_run_in_the_next_turn_whoever_pumps(world: World) -> None:
     assert done == [threading.current_thread().name]
     world.reactor.start("pump")
     world.reactor.call(lambda: done.append(threading.current_thread().name))
-    assert world.reactor.wait(lambda: len(done) == 2, soon())
+    until(lambda: len(done) == 2)
     assert done[1] == "pump"
 
 
@@ -131,7 +139,7 @@ def test_a_reactor_with_a_thread_pumps_by_itself(world: World) -> None:
     for number in range(2_000):
         while not world.dealer.send([b"%d" % number]):
             pass
-    assert world.reactor.wait(lambda: len(world.got) == 2_000, soon())
+    until(lambda: len(world.got) == 2_000)
     assert world.got == [b"%d" % number for number in range(2_000)]
 
 
@@ -191,8 +199,9 @@ def test_a_fault_of_ours_is_told_to_everybody(world: World, caplog: pytest.LogCa
     world.reactor.start("pump")
     world.worker.broken = ValueError("a bug")
     world.reactor.wake()
+    until(lambda: world.reactor.failure is not None)
     with pytest.raises(ClosedError, match="a bug"):
-        world.reactor.wait(lambda: False, soon())
+        world.reactor.check_usable()
     assert isinstance(world.reactor.failure, ValueError)
     assert "the reactor stopped" in caplog.text
 

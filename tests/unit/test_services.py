@@ -104,8 +104,12 @@ def test_what_is_too_late_is_not_started(make: Any) -> None:
     assert started == []
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), KeyError("k"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
-def test_whatever_is_raised_becomes_an_answer(make: Any, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), KeyError("k"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()]
+)
+def test_whatever_is_raised_becomes_an_answer(
+    make: Any, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     def failing(_value: Any) -> None:
         raise error
 
@@ -136,10 +140,14 @@ def test_answers_that_cannot_travel_are_a_failure_of_the_service(make: Any) -> N
     status, (kind, text) = served(make(lambda _value: object()), call())
     assert (status, kind) == (ReplyStatus.FAILED, "InvalidMessage")
     assert "the answer of s" in text
-    status, (kind, text) = served(make(lambda size: bytes(size)), call(limits.PAYLOAD_BYTES_MAX))
+
+    def large(size: int) -> bytes:
+        return bytes(size)
+
+    status, (kind, text) = served(make(large), call(limits.PAYLOAD_BYTES_MAX))
     assert (status, kind) == (ReplyStatus.FAILED, "InvalidMessage")
     assert "can travel" in text
-    assert served(make(lambda size: bytes(size)), call(limits.PAYLOAD_BYTES_MAX - 5))[0] is ReplyStatus.OK
+    assert served(make(large), call(limits.PAYLOAD_BYTES_MAX - 5))[0] is ReplyStatus.OK
 
 
 def test_a_type_that_fails_in_its_own_way_is_a_failure(make: Any) -> None:
@@ -152,10 +160,10 @@ def test_a_type_that_fails_in_its_own_way_is_a_failure(make: Any) -> None:
 def test_handlers_take_one_parameter() -> None:
     with pytest.raises(TypeError, match="takes 2 parameters"):
         Service("s", lambda a, b: None)  # type: ignore[misc, arg-type] # that is the point
+
+    def handler(value: dict[list[int], int] | list[int] | tuple[int, ...]) -> None: ...
+
     with pytest.raises(InvalidMessage, match="cannot decode requests into"):
-
-        def handler(value: dict[list[int], int] | list[int] | tuple[int, ...]) -> None: ...
-
         Service("s", handler)
 
 
@@ -165,7 +173,9 @@ def test_what_comes_while_the_pool_closes_is_refused_and_may_be_tried_elsewhere(
     assert served(service, call()) == (ReplyStatus.OVERLOADED, None)
 
 
-def test_a_handler_that_holds_up_the_node_is_named(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_that_holds_up_the_node_is_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dompbus.runtime.services._SLOW_NS", 0)
     with caplog.at_level(logging.WARNING, logger="dompbus.service"):
         served(Service("s", lambda value: value), call())

@@ -6,7 +6,15 @@ from dompbus import limits
 from dompbus.errors import DompbusError, InvalidTopic
 from dompbus.topics import Pattern, check_pattern, check_topic
 
-GOOD_TOPICS = ["a", "md.kraken.XBTUSDT", "a_b.c-d", "BTC/USD", "x.1:2+3=4", "a" * limits.TOPIC_BYTES_MAX, "a.b." * 7 + "c"]
+GOOD_TOPICS = [
+    "a",
+    "md.kraken.XBTUSDT",
+    "a_b.c-d",
+    "BTC/USD",
+    "x.1:2+3=4",
+    "a" * limits.TOPIC_BYTES_MAX,
+    "a.b." * 7 + "c",
+]
 BAD_TOPICS = [
     "",
     ".",

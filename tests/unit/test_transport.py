@@ -5,7 +5,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,12 +27,11 @@ _names = itertools.count()
 
 
 @pytest.fixture(params=["tcp", "ipc", "inproc", "memory"])
-def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
     folder = Path("/tmp") / f"dompbus-{os.getpid()}-{next(_names)}"
     name = f"transport-{next(_names)}"
-    if request.param == "ipc":
-        request.addfinalizer(lambda: folder.unlink(missing_ok=True))
-    return {"tcp": "tcp://127.0.0.1:0", "ipc": f"ipc://{folder}"}.get(request.param, f"{request.param}://{name}")
+    yield {"tcp": "tcp://127.0.0.1:0", "ipc": f"ipc://{folder}"}.get(request.param, f"{request.param}://{name}")
+    folder.unlink(missing_ok=True)
 
 
 def received(sock: Socket) -> list[bytes]:
@@ -111,7 +110,18 @@ def test_two_endpoints_of_one_router(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "tcp", "tcp://", "127.0.0.1:7400", "http://x:1", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "udp://x:1", "epgm://x:1", "norm://1"],
+    [
+        "",
+        "tcp",
+        "tcp://",
+        "127.0.0.1:7400",
+        "http://x:1",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:port",
+        "udp://x:1",
+        "epgm://x:1",
+        "norm://1",
+    ],
 )
 @pytest.mark.parametrize("opening", [bind_router, bind_xpub, connect_dealer, connect_sub])
 def test_what_is_no_endpoint_is_named_with_what_is_one(opening: Callable[[str], Socket], wrong: str) -> None:

@@ -81,7 +81,17 @@ def _described(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _built(body: bytes = b"\x91\x03", checksum_change: int = 0, **changes: Any) -> bytes:
-    fields = dict(magic=b"DOMP", version=1, kind=15, flags=0, count=1, length=len(body), epoch=0, seq=0, time_ns=0)
+    fields = {
+        "magic": b"DOMP",
+        "version": 1,
+        "kind": 15,
+        "flags": 0,
+        "count": 1,
+        "length": len(body),
+        "epoch": 0,
+        "seq": 0,
+        "time_ns": 0,
+    }
     head = struct.pack("<4sBBHIIQQQ", *(fields | changes).values())
     return head + struct.pack("<Q", xxh3_64_intdigest(body, xxh3_64_intdigest(head)) ^ checksum_change) + body
 
@@ -117,11 +127,19 @@ def _invalid() -> list[dict[str, str]]:
         ("ping without its token", Refusal.BODY, _built(b"\x90")),
         ("ping with a negative token", Refusal.BODY, _built(b"\x91\xff")),
         ("ping with a token of 64 bits", Refusal.BODY, _built(b"\x91\xcf" + b"\xff" * 8)),
-        ("hello that claims 2^32-1 subscriptions", Refusal.BODY, _built(b"\x94\x01\xa1n\x00\xdd\xff\xff\xff\xff", kind=1)),
+        (
+            "hello that claims 2^32-1 subscriptions",
+            Refusal.BODY,
+            _built(b"\x94\x01\xa1n\x00\xdd\xff\xff\xff\xff", kind=1),
+        ),
         ("hello with a name of 129 characters", Refusal.BODY, _built(encode([1, "n" * 129]), kind=1)),
         ("subscribe with an empty pattern", Refusal.BODY, _built(encode([1, ""]), kind=5)),
         ("reply of an unknown status", Refusal.BODY, _built(encode([1, 99, None]), kind=14)),
-        ("request with a budget above one hour", Refusal.BODY, _built(encode([1, "s", 3_600 * 10**9 + 1, 1, None]), kind=13)),
+        (
+            "request with a budget above one hour",
+            Refusal.BODY,
+            _built(encode([1, "s", 3_600 * 10**9 + 1, 1, None]), kind=13),
+        ),
     ]
     return [{"name": name, "hex": data.hex(), "refusal": str(refusal)} for name, refusal, data in cases]
 
