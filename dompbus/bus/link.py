@@ -90,7 +90,7 @@ class Leave(NamedTuple):
 class Outstanding:
     """A request that waits for its reply. `done` calls `notify` once."""
 
-    __slots__ = ("attempt", "deadline_ns", "done", "greeted", "notify", "number", "payload", "reply", "service")
+    __slots__ = ("attempt", "deadline_ns", "done", "greeted", "node", "notify", "number", "payload", "reply", "service")
 
     def __init__(self, number: int, service: str, payload: bytes, deadline_ns: int) -> None:
         self.number = number
@@ -99,6 +99,7 @@ class Outstanding:
         self.deadline_ns = deadline_ns
         self.attempt = 0
         self.greeted = False  # sent with, or after, the last HELLO
+        self.node = 0  # incarnation of the node that it was first sent to; 0: not known
         self.reply: Reply | None = None  # None when done: the deadline passed
         self.done = False
         self.notify: Callable[[], None] | None = None
@@ -310,6 +311,7 @@ class LinkCore:
         self._greeted_ns = now_ns
         self._greet_ns = now_ns + min(GREETING_RETRY_NS << self._greetings, GREETING_RETRY_MAX_NS)
         self._greetings = min(self._greetings + 1, 8)
+        witness = self._witness()  # before the attempts of this greeting
         requests: list[Request] = []
         room = limits.BODY_BYTES_MAX // 2
         for outstanding in self._requests.values():  # what does not fit into one frame follows the welcome
@@ -318,7 +320,7 @@ class LinkCore:
             if room > 0 and len(requests) < limits.REQUESTS_PER_FRAME_MAX:
                 requests.append(self._attempt(outstanding, now_ns))
         wanted = [Subscribe(reader.id, reader.pattern, reader.epoch, reader.seq) for reader in self.readers.values()]
-        self._send(Hello(self.incarnation, self.name, self.node.incarnation if self.node else 0, wanted, requests))
+        self._send(Hello(self.incarnation, self.name, witness, wanted, requests))
 
     # -- kinds of frame ----------------------------------------------------------------------------------------
 
@@ -451,7 +453,19 @@ class LinkCore:
     def _probe_due_ns(self) -> int:
         return max(self._heard_ns, self._probe_ns, self._asked_ns) + PROBE_NS
 
+    def _witness(self) -> int:
+        """The incarnation of the one node that alone can have seen requests which were sent before; 0 if there is none.
+
+        Asking which node welcomed us last is not enough: what was begun with its predecessor must not be done again.
+        """
+        begun = {outstanding.node for outstanding in self._requests.values() if outstanding.attempt}
+        if not begun:
+            return self.node.incarnation if self.node else 0
+        return begun.pop() if len(begun) == 1 else 0
+
     def _attempt(self, outstanding: Outstanding, now_ns: int) -> Request:
+        if not outstanding.attempt:
+            outstanding.node = self.node.incarnation if self.node else 0
         outstanding.attempt += 1
         outstanding.greeted = True
         budget_ns = min(max(outstanding.deadline_ns - now_ns, 0), limits.REQUEST_TIMEOUT_MAX_NS)

@@ -76,7 +76,7 @@ class _Peer:
         self.identity = identity
         self.incarnation = hello.incarnation
         self.name = hello.name
-        self.returning = returning  # it was welcomed by this incarnation before, and by no other since
+        self.returning = returning  # earlier attempts of its requests can only have come to this incarnation
         self.seen_ns = now_ns
         self.subscriptions: dict[int, Channel] = {}
 

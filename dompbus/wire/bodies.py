@@ -106,7 +106,7 @@ class Reply(_Body, frozen=True):
 class Hello(_Body, frozen=True):
     """The first frame of a peer: who it is, and whatever it already wants, so that one round trip is enough.
 
-    `node` is the incarnation of the node that last welcomed it, 0 if none has.
+    `node` is the incarnation of the node that alone can have seen earlier attempts of its requests; 0 if none.
     """
 
     incarnation: _U63

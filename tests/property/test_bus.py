@@ -87,6 +87,7 @@ def test_over_a_terrible_network_nothing_is_lost_in_silence(seed: int, loss: flo
 
 @settings(max_examples=40)
 @given(seed=seeds, loss=st.floats(0.0, 0.3), restarts=st.integers(1, 4))
+@example(seed=1, loss=0.08203125, restarts=1)  # begun with one node, expired at the next, and almost done there
 def test_over_restarts_each_loss_of_unknown_size_is_named(seed: int, loss: float, restarts: int) -> None:
     bus = Bus(seed, loss=loss, patterns=PATTERNS, ring_frames=64)
     live(bus, seconds=8, restarts=restarts)

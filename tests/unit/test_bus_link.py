@@ -528,3 +528,36 @@ def test_a_published_frame_without_messages_is_refused() -> None:
     link.receive_published(b"a\0", memoryview(pack(Kind.PUBLISH, b"\x90", count=0, epoch=EPOCH, seq=1)), 0)
     assert link.counters.frames_refused == {"unexpected": 1}
     assert not reader.ready
+
+
+def witness(link: LinkCore, now_ns: int) -> int:
+    link.greet(now_ns)
+    [hello] = of_type(effects(link, now_ns), Hello)
+    return int(hello.node)
+
+
+def test_a_greeting_names_the_node_that_alone_can_have_seen_its_requests() -> None:
+    """What was begun with its predecessor must not be done again, whoever welcomed us last."""
+    link, _ = ready()
+    assert witness(link, 0) == NODE
+    hear(link, welcome(), 0)
+    old = ask(link)
+    effects(link, 0)
+    assert witness(link, 1) == NODE
+    hear(link, welcome(incarnation=78), 2)
+    assert witness(link, 3) == NODE  # still, though 78 has welcomed us
+    hear(link, welcome(incarnation=78), 4)
+    ask(link)
+    effects(link, 4)
+    assert witness(link, 5) == 0  # there is none
+    hear(link, Reply(old.number, ReplyStatus.SESSION_EXPIRED, NIL), 6)
+    hear(link, welcome(incarnation=78), 8)
+    assert witness(link, 9) == 78
+
+
+def test_a_request_begun_before_any_welcome_has_no_witness() -> None:
+    link = new_link()
+    ask(link)
+    assert of_type(effects(link, 0), Hello)[0].node == 0
+    hear(link, welcome(), 1)
+    assert witness(link, 2) == 0
