@@ -159,7 +159,13 @@ class FlowSection(Struct, frozen=True, kw_only=True):
 
     ring_frames: Annotated[
         int,
-        _knob("Frames of each channel (a subscribed topic or pattern) kept for the repair of gaps.", 4096, unit="frames", ge=1, le=65_536),
+        _knob(
+            "Frames of each channel (a subscribed topic or pattern) kept for the repair of gaps.",
+            4096,
+            unit="frames",
+            ge=1,
+            le=65_536,
+        ),
     ] = limits.RING_FRAMES_DEFAULT
     ring_bytes: Annotated[
         int,

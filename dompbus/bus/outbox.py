@@ -113,6 +113,10 @@ class Outbox:
         self._encode_pending(stream, self._relayed)
         self._relayed.append(EncodedRun(stream, count, encode((stream.topic, messages))))
 
+    def count_pending(self) -> int:
+        """How many messages are gathered, over all topics."""
+        return sum(len(stream.pending) for stream in tuple(self._dirty))
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to take."""

@@ -11,6 +11,7 @@ import pytest
 import dompbus
 from dompbus.clients.compose import build_node
 from dompbus.ledger import Account, CreateAccountStatus, CreateTransferStatus, Transfer
+from tests.ports import lasting_port
 
 SECONDS = 20.0
 
@@ -189,8 +190,7 @@ def test_nobody_there(open_client: Any, transport: str) -> None:
 
 def test_a_node_that_starts_later_is_found(open_client: Any, listen: str, transport: str) -> None:
     if transport == "tcp":
-        with dompbus.Node(listen=listen) as node:
-            listen = node.endpoint
+        listen = f"tcp://127.0.0.1:{lasting_port()}"
     client = open_client(listen, timeout=SECONDS)
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.append(client.request("echo", "early")))

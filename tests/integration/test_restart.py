@@ -13,6 +13,7 @@ import pytest
 
 import dompbus
 from dompbus import Gap
+from tests.ports import lasting_port
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20.0
@@ -47,7 +48,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.journal = folder / "journal"
-        self.endpoint = "tcp://127.0.0.1:0"
+        self.endpoint = f"tcp://127.0.0.1:{lasting_port()}"
         self.start()
 
     def start(self) -> None:
@@ -55,8 +56,7 @@ class Server:
             [sys.executable, "-c", NODE, self.endpoint, str(self.journal)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        self.endpoint = self.process.stdout.readline().strip()
-        assert self.endpoint
+        assert self.process.stdout.readline().strip() == self.endpoint
 
     def kill(self) -> None:
         self.process.kill()
