@@ -1,7 +1,5 @@
 """What all tests share: how hypothesis runs, and `--rewrite` for recorded expectations."""
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,9 +20,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """Whether recorded expectations are to be written anew."""
     return bool(request.config.getoption("--rewrite"))
-
-
-@pytest.fixture
-def cleanup(request: pytest.FixtureRequest) -> Callable[[Callable[[], object]], None]:
-    """Register something to be done at the end of the test, newest first."""
-    return request.addfinalizer

@@ -380,7 +380,7 @@ def test_a_forked_child_is_told_to_open_its_own(kind: str) -> None:
     with dompbus.Node(listen="tcp://127.0.0.1:0") as node:
         node.service("echo")(lambda value: value)
         done = subprocess.run(
-            [sys.executable, "-c", FORK, node.endpoint, kind],
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, node.endpoint, kind],
             cwd=ROOT,
             capture_output=True,
             check=False,
