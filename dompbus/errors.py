@@ -17,6 +17,7 @@ __all__ = [
     "InvalidTopic",
     "JournalDamaged",
     "LedgerRefused",
+    "MachineFailed",
     "NoService",
     "Overloaded",
     "ProtocolError",
@@ -86,6 +87,10 @@ class JournalDamaged(StorageError):
         self.offset = offset
         self.seq = seq
         self.reason = reason
+
+
+class MachineFailed(DompbusError):
+    """A state machine broke its contract by raising. It is no longer served; the node and other machines go on."""
 
 
 class RequestError(DompbusError):

@@ -37,6 +37,9 @@ STREAMS_MAX: Final = 100_000  # topics one publisher may open
 PENDING_MESSAGES_MAX: Final = 65_536  # gathered and not yet handed to a socket, over all streams
 PEERS_MAX: Final = 16_384  # clients one node remembers
 OUTSTANDING_REQUESTS_MAX: Final = 4_096  # per client
+REPLIES_PER_SESSION_MAX: Final = OUTSTANDING_REQUESTS_MAX  # a client may repeat all that it has outstanding
+PEER_BACKLOG_FRAMES_MAX: Final = OUTSTANDING_REQUESTS_MAX  # answers that one peer's full queue has not taken yet
+PEER_BACKLOG_BYTES_MAX: Final = 64 * MIB  # of all peers together
 SERVICE_QUEUE_MAX: Final = 4_096  # requests waiting for one service
 SESSIONS_MAX: Final = 65_536  # session table entries, least recently used leave first
 REPLY_CACHE_BYTES_MAX: Final = 64 * MIB
@@ -60,6 +63,8 @@ STATE_FILE_BYTES_MAX: Final = MIB  # a state file is a name, an epoch, a waterma
 LEDGER_EVENTS_PER_BATCH_MAX: Final = 8_189  # TigerBeetle's batch: 1 MiB of 128-byte records less its header
 
 assert FRAME_BYTES_MAX < 2**31
+assert REPLIES_PER_SESSION_MAX >= OUTSTANDING_REQUESTS_MAX
+assert PEER_BACKLOG_FRAMES_MAX >= OUTSTANDING_REQUESTS_MAX
 assert LEDGER_EVENTS_PER_BATCH_MAX * 128 < RECORD_BYTES_MAX <= BODY_BYTES_MAX
 assert RECORD_BYTES_MAX < JOURNAL_SEGMENT_BYTES
 assert JOURNAL_SMALL_GROUP_BYTES < JOURNAL_ZERO_BYTES <= JOURNAL_ALLOCATE_BYTES <= JOURNAL_SEGMENT_BYTES

@@ -441,6 +441,7 @@ class LinkCore:
             )
             self._ping_ns = now_ns
             self._effects.append(Control(control_frame(Ping(now_ns), epoch=self.incarnation)))
+            self._send(Ping(now_ns))  # a node that restarted with other ports hears this one, as a stranger's
             if missed:
                 self.greet(now_ns)
 

@@ -86,7 +86,7 @@ class _Service:
 
     def __init__(self, queue_max: int, remembers: bool) -> None:
         self.queue_max = queue_max
-        self.remembers = remembers  # keeps its own table of replies, as a machine does in its log
+        self.remembers = remembers  # has its own table of replies and its own queue, as a machine behind a log
         self.waiting = 0
 
 
@@ -182,7 +182,8 @@ class NodeCore:
         """Answer a call; a repeat of the request will get the same answer."""
         request = call.request
         service = self._services[request.service]
-        service.waiting -= 1
+        if not service.remembers:
+            service.waiting -= 1
         frame = control_frame(Reply(request.number, status, msgspec.Raw(payload)))
         peer = self._by_incarnation.get(call.session)  # it may have come back on another connection meanwhile
         if peer is not None:
@@ -325,23 +326,23 @@ class NodeCore:
         if service is None:
             self._answer(peer, request, ReplyStatus.NO_SERVICE)
             return
-        if not service.remembers:
-            known = self._replies.begin(peer.incarnation, request.number, request.attempt, sole=peer.returning)
-            if isinstance(known, bytes):
-                self._send(peer, known)
-                return
-            if known != NEW:
-                if known == EXPIRED:
-                    self._answer(peer, request, ReplyStatus.SESSION_EXPIRED)
-                assert known in (EXPIRED, RUNNING)  # while it runs, its reply will come to the same session
-                return
-        if service.waiting >= service.queue_max:
-            if not service.remembers:
-                self._replies.abandon(peer.incarnation, request.number)
-            self._answer(peer, request, ReplyStatus.OVERLOADED)
+        call = Call(peer.incarnation, request, now_ns + request.budget_ns, now_ns)
+        if service.remembers:  # it knows its repeats, and the bound of its queue, better than we do
+            self._calls.append(call)
             return
-        service.waiting += 1
-        self._calls.append(Call(peer.incarnation, request, now_ns + request.budget_ns, now_ns))
+        known = self._replies.begin(peer.incarnation, request.number, request.attempt, sole=peer.returning)
+        if isinstance(known, bytes):
+            self._send(peer, known)
+        elif known == EXPIRED:
+            self._answer(peer, request, ReplyStatus.SESSION_EXPIRED)
+        elif known == NEW and service.waiting >= service.queue_max:
+            self._replies.abandon(peer.incarnation, request.number)
+            self._answer(peer, request, ReplyStatus.OVERLOADED)
+        elif known == NEW:
+            service.waiting += 1
+            self._calls.append(call)
+        else:
+            assert known == RUNNING  # its reply will come to the same session
 
     def _answer(self, peer: _Peer, request: Request, status: ReplyStatus) -> None:
         self.counters.requests["", _OUTCOMES[status]] += 1

@@ -5,6 +5,7 @@ no lock (each step is one atomic operation of the interpreter); `take` and `rela
 lock. A message is handed out exactly once, in the order of its adding within its topic.
 """
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ import msgspec
 
 from dompbus import limits
 from dompbus.counters import Counters
+from dompbus.errors import InvalidMessage
 from dompbus.topics import Topic, check_topic
 from dompbus.wire.message import ENCODE_ERRORS, Message, encode, encode_raw
 
@@ -37,6 +39,7 @@ class _Dropped(Receipt, frozen=True):
         return False
 
 
+_log: Final = logging.getLogger("dompbus.publish")
 QUEUED: Final = Receipt("queued")
 DROPPED_FULL: Final = _Dropped("dropped", "full", "outbox")
 
@@ -101,7 +104,11 @@ class Outbox:
         if isinstance(message, Message):
             stream.kind = type(message)
             return message
-        return encode_raw(message)
+        raw = encode_raw(message)
+        size = len(memoryview(raw))
+        if size >= limits.BODY_BYTES_MAX - limits.TOPIC_BYTES_MAX:
+            raise InvalidMessage(f"a message of {size} bytes; at most {limits.BODY_BYTES_MAX} can travel")
+        return raw
 
     def mark(self, stream: Stream) -> None:
         """Note that something was appended to `stream.pending`; after the append, unless `stream.dirty` is set."""
@@ -152,4 +159,6 @@ class Outbox:
             self._encode(stream, messages[:half], runs)
             self._encode(stream, messages[half:], runs)
         else:
-            self.counters.messages_dropped["too_large" if data else "unencodable"] += 1
+            reason = "too_large" if data else "unencodable"
+            self.counters.messages_dropped[reason] += 1
+            _log.error("a message on %s was dropped, as it is %s: %.200r", stream.topic, reason, messages[0])

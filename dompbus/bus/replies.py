@@ -14,7 +14,6 @@ __all__ = ["EXPIRED", "NEW", "RUNNING", "ReplyTable"]
 NEW: Final = "new"
 RUNNING: Final = "running"
 EXPIRED: Final = "expired"
-REPLIES_PER_SESSION_MAX: Final = 256  # far above what one session keeps outstanding at a time
 
 
 class _Session:
@@ -65,7 +64,7 @@ class ReplyTable:
         entry.running.discard(number)
         entry.replies[number] = reply
         self._bytes += len(reply)
-        if len(entry.replies) > REPLIES_PER_SESSION_MAX:
+        if len(entry.replies) > limits.REPLIES_PER_SESSION_MAX:
             self._forget(entry)
         while self._bytes > limits.REPLY_CACHE_BYTES_MAX:
             self._forget_oldest()

@@ -8,13 +8,16 @@ The shell stores the group from `take_group` (write, then sync) and reports `sto
 and whatever arrives meanwhile is the next.
 """
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from dompbus import limits
 from dompbus.bus.replies import EXPIRED, NEW, RUNNING, ReplyTable
+from dompbus.errors import MachineFailed
 from dompbus.replication.machine import Machine
 from dompbus.storage.record import Record
+from dompbus.wire.bodies import ReplyStatus
 
 __all__ = ["Answer", "Observe", "Replica"]
 
@@ -24,11 +27,11 @@ GROUP_BYTES_MAX: Final = 8 * limits.MIB  # one write; bounds how long the first 
 
 
 class Answer(NamedTuple):
-    """The result of a command, for whoever submitted it. `expired`: the reply is no longer known, nothing was done."""
+    """The result of a command, for whoever submitted it; with another status than OK, nothing was done now."""
 
     context: Any
     result: bytes
-    expired: bool = False
+    status: ReplyStatus = ReplyStatus.OK
 
 
 class _Submitted(NamedTuple):
@@ -50,8 +53,7 @@ class Replica:
         self._timestamp = 0
         self._replies = ReplyTable()
         self._waiting: list[_Submitted] = []
-        self._group: list[tuple[_Submitted, Record]] = []
-        self._repeats: dict[tuple[int, int], list[Any]] = {}
+        self._group: deque[tuple[_Submitted, Record]] = deque()
 
     def recover(self, records: Iterable[Record]) -> None:
         """Apply what the log holds; call before anything is submitted."""
@@ -69,11 +71,13 @@ class Replica:
         if isinstance(known, bytes):
             return Answer(context, known)
         if known == EXPIRED:
-            return Answer(context, b"", expired=True)
+            return Answer(context, b"", ReplyStatus.SESSION_EXPIRED)
         if known == RUNNING:
-            self._repeats.setdefault((session, number), []).append(context)
-            return None
+            return None  # its answer goes to the session, wherever that is by then
         assert known == NEW
+        if len(self._waiting) >= limits.SERVICE_QUEUE_MAX:
+            self._replies.abandon(session, number)
+            return Answer(context, b"", ReplyStatus.OVERLOADED)
         self._waiting.append(_Submitted(context, session, number, command))
         return None
 
@@ -94,26 +98,23 @@ class Replica:
                 break
             taken += 1
         chosen, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        self._group = [(submitted, self._record(submitted, at, now_ns)) for at, submitted in enumerate(chosen, 1)]
+        self._group.extend((submitted, self._record(submitted, at, now_ns)) for at, submitted in enumerate(chosen, 1))
         return [record for _, record in self._group]
 
-    def stored(self) -> list[Answer]:
-        """The group is durable: apply it and return the answers."""
-        group, self._group = self._group, []
-        answers = []
-        for submitted, record in group:
+    def stored(self) -> Iterator[Answer]:
+        """The group is durable: apply it, command by command, and give each answer. Raises `MachineFailed`."""
+        while self._group:
+            submitted, record = self._group[0]
             result = self._apply(record)
-            answers.append(Answer(submitted.context, result))
-            repeats = self._repeats.pop((submitted.session, submitted.number), ())
-            answers += [Answer(context, result) for context in repeats]
-        return answers
+            self._group.popleft()
+            yield Answer(submitted.context, result)
 
     def abandon(self) -> list[Any]:
-        """The disk failed: return the contexts of everything that will never be answered."""
+        """The disk or the machine failed: return the contexts of everything that will never be answered."""
         contexts = [submitted.context for submitted, _ in self._group]
         contexts += [submitted.context for submitted in self._waiting]
-        contexts += [context for repeats in self._repeats.values() for context in repeats]
-        self._group, self._waiting, self._repeats = [], [], {}
+        self._group.clear()
+        self._waiting.clear()
         return contexts
 
     def query(self, query: bytes | memoryview) -> bytes:
@@ -134,7 +135,13 @@ class Replica:
 
     def _apply(self, record: Record) -> bytes:
         assert record.seq == self.applied_seq + 1
-        result = self.machine.apply(record.payload, record.timestamp)
+        try:
+            result = self.machine.apply(record.payload, record.timestamp)
+        except Exception as error:  # it must not, but users' machines will; nothing after this can be trusted
+            raise MachineFailed(
+                f"the machine raised {type(error).__name__}: {error} at command {record.seq} "
+                f"(session {record.session}, number {record.number}); a machine answers, it does not raise"
+            ) from error
         self.applied_seq = record.seq
         self._timestamp = record.timestamp
         if record.session == CHORES:

@@ -1,8 +1,8 @@
 """The shell around a replica: its journal, and the thread that writes and syncs it.
 
 The law here: the reactor's thread decides and applies, the commit thread only writes and syncs, one group at a time.
-An error of the disk ends the machine's service, with an answer to everybody who waits: after it the page cache cannot
-be trusted.
+An error of the disk, or a machine that raises, ends the machine's service with an answer to everybody who waits: what
+the page cache or the state holds then cannot be trusted. The node goes on.
 """
 
 import logging
@@ -17,7 +17,7 @@ import msgspec
 
 from dompbus.bus.node import Call
 from dompbus.counters import Counters
-from dompbus.errors import StorageError
+from dompbus.errors import MachineFailed, StorageError
 from dompbus.replication.machine import Machine
 from dompbus.replication.replica import Observe, Replica
 from dompbus.runtime.reactor import Reactor
@@ -54,7 +54,7 @@ class MachineHost:
     ) -> None:
         self.name = name
         self.machine = machine
-        self.failure: StorageError | None = None
+        self.failure: StorageError | MachineFailed | None = None
         self._counters = counters
         self._journal = Journal.open(directory, segment_bytes=segment_bytes)
         self._chore = chore
@@ -86,15 +86,20 @@ class MachineHost:
             return
         answer = self._replica.submit(call.session, call.request.number, call.request.attempt, command, call)
         if answer is not None:
-            self._respond(
-                call, ReplyStatus.SESSION_EXPIRED if answer.expired else ReplyStatus.OK, encode(answer.result)
-            )
+            self._respond(call, answer.status, encode(answer.result))
 
     def query(self, call: Call) -> None:
         """Answer a query at once."""
         query = self._payload(call)
-        if query is not None:
-            self._respond(call, ReplyStatus.OK, encode(self._replica.query(query)))
+        if query is None:
+            return
+        try:
+            answer = self._replica.query(query)
+        except Exception as error:  # a user's machine; asking has changed nothing, so it goes on
+            _log.warning("a query of the machine %r failed: %s: %s", self.name, type(error).__name__, error)
+            self._fail(call, error)
+        else:
+            self._finish(call, answer)
 
     def work(self) -> None:
         """After each lot: hand the commit thread what has gathered."""
@@ -125,8 +130,9 @@ class MachineHost:
             try:
                 written = self._journal.write(group)
                 self._journal.sync()
-            except StorageError as error:
-                self.failure = error
+            except BaseException as error:  # whatever it is, nobody would be told otherwise
+                unknown = StorageError(f"the commit thread failed: {error!r}")
+                self.failure = error if isinstance(error, StorageError) else unknown
                 self._reactor.call(self._stop)
                 return
             self._counters.journal_commit_seconds.observe(time.monotonic_ns() - started_ns)
@@ -136,9 +142,17 @@ class MachineHost:
             self._journal.settle()
 
     def _stored(self) -> None:
-        for answer in self._replica.stored():
-            if answer.context is not None:
-                self._respond(answer.context, ReplyStatus.OK, encode(answer.result))
+        try:
+            for answer in self._replica.stored():
+                if answer.context is not None:
+                    self._finish(answer.context, answer.result)
+        except MachineFailed as error:
+            self.failure = error
+            self._stop()
+
+    def _finish(self, call: Call, result: bytes) -> None:
+        self._counters.request_seconds[call.request.service].observe(time.monotonic_ns() - call.arrived_ns)
+        self._respond(call, ReplyStatus.OK, encode(result))
 
     def _stop(self) -> None:
         assert self.failure is not None

@@ -1,6 +1,6 @@
 """The memory transport: ROUTER, DEALER, XPUB and SUB between threads of one process, without ZeroMQ.
 
-The law here: the same meaning as the ZeroMQ sockets (order per pair, bounded queues, a send to nobody is False,
+The law here: the same meaning as the ZeroMQ sockets (order per pair, bounded queues, a full one makes a send False,
 a DEALER may connect before the other side binds). Names are process-wide. For tests and for the simulator.
 """
 
@@ -12,12 +12,16 @@ from typing import Final
 
 from dompbus.errors import EndpointError
 
-__all__ = ["Dealer", "MemorySocket", "Router", "Sub", "XPub"]
+__all__ = ["Dealer", "MemorySocket", "PeerGone", "Router", "Sub", "XPub"]
 
 _lock: Final = threading.RLock()  # over the registry and every queue: simple, and fast enough for its purpose
 _bound: Final[dict[str, "MemorySocket"]] = {}
 _waiting: Final[dict[str, list["MemorySocket"]]] = {}
 _identities: Final = count(1)
+
+
+class PeerGone(Exception):
+    """The peer that a router is to send to is not connected (any more)."""
 
 
 class MemorySocket:
@@ -49,7 +53,7 @@ class MemorySocket:
             return parts
 
     def send(self, parts: list[bytes]) -> bool:
-        """Hand over one message; False when nobody takes it."""
+        """Hand over one message; False when a queue is full. A router raises `PeerGone` for a peer that has left."""
         raise AssertionError("this kind of socket does not send")
 
     def bind(self, endpoint: str) -> None:
@@ -137,7 +141,9 @@ class Router(MemorySocket):
     def send(self, parts: list[bytes]) -> bool:
         with _lock:
             dealer = self.dealers.get(parts[0])
-            return dealer is not None and dealer.push(parts[1:])
+            if dealer is None:
+                raise PeerGone
+            return dealer.push(parts[1:])
 
     def _leave(self) -> None:
         for dealer in list(self.dealers.values()):

@@ -6,12 +6,14 @@ out in the order that `dompbus.bus.node` gives.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from dompbus import limits
 from dompbus.bus.node import Call, NodeCore
 from dompbus.bus.outbox import Receipt
 from dompbus.bus.publisher import Publisher
@@ -25,7 +27,7 @@ from dompbus.runtime.machine import Chore, MachineHost
 from dompbus.runtime.publishing import Publishing
 from dompbus.runtime.reactor import Port, Reactor
 from dompbus.runtime.services import Handler, Service
-from dompbus.runtime.transport import Socket, bind_router, bind_xpub, watch_handshakes
+from dompbus.runtime.transport import PeerGone, Socket, bind_router, bind_xpub, watch_handshakes
 
 __all__ = ["Node"]
 
@@ -57,6 +59,8 @@ class Node:
         self._reactor = Reactor(self, spin_ns=int(self.config.timeouts.spin * 1e9))
         self._exit = ExitStack()
         self._next_tick_ns = 0
+        self._backlogs: dict[bytes, deque[list[bytes]]] = {}  # peer -> what its full queue has not taken, in order
+        self._backlog_bytes = 0
         self._self_link: BlockingLink | None = None
         batch, flow = self.config.batch, self.config.flow
         self._publisher = Publisher(
@@ -118,16 +122,17 @@ class Node:
         """Stop serving: running handlers and commits finish, sockets close. Idempotent."""
         if self._reactor.on_own_thread:
             raise RuntimeError("close() from a handler would wait for itself: call it from another thread")
-        for service in self._services.values():
-            service.close()
-        if self._self_link is not None:
-            self._self_link.close()
-        for machine in self._machines.values():
-            machine.stop()
-        self._reactor.close(self._farewell)
-        for machine in self._machines.values():
-            machine.close()
-        self._exit.close()
+        with ExitStack() as closing:  # from the last line to the first, all of them, whatever one of them raises
+            closing.push(self._exit)
+            for machine in self._machines.values():
+                closing.callback(machine.close)
+            closing.callback(self._reactor.close, self._farewell)
+            for machine in self._machines.values():
+                closing.callback(machine.stop)
+            if self._self_link is not None:
+                closing.callback(self._self_link.close)
+            for service in self._services.values():
+                closing.callback(service.close)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -253,7 +258,8 @@ class Node:
         if len(parts) != 2:
             self.counters.frames_refused["bounds"] += 1
             return
-        self._control.send([parts[0], self._core.receive_control(parts[1], time.monotonic_ns())])
+        with suppress(PeerGone):
+            self._control.send([parts[0], self._core.receive_control(parts[1], time.monotonic_ns())])
 
     def _on_bad_handshake(self, _parts: list[bytes]) -> None:
         self.counters.frames_refused["handshake"] += 1
@@ -263,6 +269,8 @@ class Node:
         core = self._core
         while not core.idle:  # first of all, because somebody waits for it
             self._fulfil()
+        if self._backlogs:
+            self._send_backlogs()
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = now_ns + _TICK_NS
             core.tick(now_ns)
@@ -307,10 +315,36 @@ class Node:
             self._machines[name.removesuffix(".query")].query(call)
 
     def _send(self, peer: bytes, parts: list[bytes]) -> None:
+        """Send to one peer, or keep it until the peer's queue has room again: an answer is not lost for being late."""
+        if peer not in self._backlogs and self._send_now(peer, parts):
+            return
+        backlog = self._backlogs.setdefault(peer, deque())
+        size = len(parts[-1])
+        room = limits.PEER_BACKLOG_BYTES_MAX - self._backlog_bytes
+        if len(backlog) >= limits.PEER_BACKLOG_FRAMES_MAX or size > room:
+            self.counters.messages_dropped["peer_full"] += 1
+            return
+        backlog.append(parts)
+        self._backlog_bytes += size
+
+    def _send_now(self, peer: bytes, parts: list[bytes]) -> bool:
+        """Send to one peer; False when its queue is full. What is for a peer that has left is dropped, and counted."""
+        try:
+            if not self._router.send([peer, *parts]):
+                return False
+        except PeerGone:
+            self.counters.messages_dropped["peer_gone"] += 1
+            return True
         self.counters.frames_sent += 1
         self.counters.bytes_sent += len(parts[-1])
-        if not self._router.send([peer, *parts]):
-            self.counters.messages_dropped["peer_gone_or_full"] += 1
+        return True
+
+    def _send_backlogs(self) -> None:
+        for peer, backlog in list(self._backlogs.items()):
+            while backlog and self._send_now(peer, backlog[0]):
+                self._backlog_bytes -= len(backlog.popleft()[-1])
+            if not backlog:
+                del self._backlogs[peer]
 
     def _send_published(self) -> None:
         """For a publisher's own thread: fan out what was gathered, and nothing else."""

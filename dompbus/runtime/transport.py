@@ -19,8 +19,10 @@ import zmq
 from dompbus import limits
 from dompbus.errors import EndpointError
 from dompbus.runtime import memory
+from dompbus.runtime.memory import PeerGone
 
 __all__ = [
+    "PeerGone",
     "Socket",
     "bind_router",
     "bind_xpub",
@@ -62,7 +64,7 @@ class Socket(Protocol):
         ...
 
     def send(self, parts: list[bytes]) -> bool:
-        """Hand over one message; False when the peer is gone or its queue full."""
+        """Hand over one message; False when the queue is full. A router raises `PeerGone` for a peer that has left."""
         ...
 
     def subscribe(self, prefix: bytes) -> None:
@@ -158,7 +160,7 @@ class _ZmqSocket:
             return False
         except zmq.ZMQError as error:
             if error.errno == errno.EHOSTUNREACH:
-                return False
+                raise PeerGone from error
             raise
         return True
 

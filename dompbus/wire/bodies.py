@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _U63 = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQ_MAX)]
+_Incarnation = Annotated[int, msgspec.Meta(ge=1, le=limits.SEQ_MAX)]  # 0 is nobody's: the host's own commands use it
 _Name = Annotated[str, msgspec.Meta(max_length=limits.NAME_BYTES_MAX)]
 _Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.TOPIC_BYTES_MAX)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -109,7 +110,7 @@ class Hello(_Body, frozen=True):
     `node` is the incarnation of the node that alone can have seen earlier attempts of its requests; 0 if none.
     """
 
-    incarnation: _U63
+    incarnation: _Incarnation
     name: _Name
     node: _U63 = 0
     subscriptions: Annotated[list[Subscribe], msgspec.Meta(max_length=limits.SUBSCRIPTIONS_PER_PEER_MAX)] = []

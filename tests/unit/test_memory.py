@@ -9,7 +9,7 @@ import pytest
 
 from dompbus.errors import EndpointError
 from dompbus.runtime import memory
-from dompbus.runtime.memory import Dealer, MemorySocket, Router, Sub, XPub
+from dompbus.runtime.memory import Dealer, MemorySocket, PeerGone, Router, Sub, XPub
 
 _names = itertools.count()
 
@@ -70,13 +70,14 @@ def test_the_descriptor_is_readable_while_something_is_there(router: Router, dea
     assert is_readable(router)
 
 
-def test_queues_are_bounded_and_nobody_is_told_false(router: Router, dealer: Dealer) -> None:
+def test_queues_are_bounded_and_who_left_is_said_to_be_gone(router: Router, dealer: Dealer) -> None:
     assert [dealer.send([b"x"]) for _ in range(6)] == [True] * 4 + [False] * 2
     assert len(drain(router)) == 4
     assert [router.send([dealer.identity, b"y"]) for _ in range(5)] == [True] * 4 + [False]
-    assert not router.send([b"nobody", b"z"])
-    dealer.close()
-    assert not router.send([dealer.identity, b"y"])
+    for who in (b"nobody", dealer.identity):
+        dealer.close()
+        with pytest.raises(PeerGone):
+            router.send([who, b"z"])
     assert not dealer.push([b"x"])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dompbus.errors import EndpointError
+from dompbus.runtime.memory import PeerGone
 from dompbus.runtime.transport import (
     Socket,
     bind_router,
@@ -61,7 +62,8 @@ def test_router_and_dealer(request: pytest.FixtureRequest, endpoint: str) -> Non
     assert data == b"hello"
     assert router.send([identity, b"x" * 100_000])
     assert received(dealer) == [b"x" * 100_000]
-    assert not router.send([b"nobody", b"lost"])
+    with pytest.raises(PeerGone):
+        router.send([b"nobody", b"lost"])
     if endpoint.startswith("tcp"):
         assert router.endpoint != endpoint
         assert router.endpoint.startswith("tcp://127.0.0.1:")
