@@ -1,1 +1,1 @@
-"""Coordination: who leads, who is where. Brokers introduce peers; no message passes through them."""
+"""Coordination: who leads, who is where. It will live here; there is nothing yet, and a client speaks to one node."""

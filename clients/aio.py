@@ -11,26 +11,23 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar, overload
 
-from dompbus.bus.link import State
 from dompbus.bus.outbox import Receipt
 from dompbus.bus.reader import Batch, Gap, Reader
 from dompbus.config import Config
-from dompbus.counters import Counters
-from dompbus.errors import ClosedError, DompbusError, InvalidTopic, Timeout, Unreachable
+from dompbus.errors import ClosedError, DompbusError, InvalidTopic, Timeout
 from dompbus.ledger.client import AsyncLedgerClient
 from dompbus.runtime.answers import check_delivery, interpret
-from dompbus.runtime.blocking import new_link_core
-from dompbus.runtime.link import Link
-from dompbus.runtime.publishing import Publishing
-from dompbus.runtime.reactor import Reactor
-from dompbus.wire.message import encode_value
+from dompbus.runtime.connection import Connection
+from dompbus.wire.message import Unknown, encode_value
 
 __all__ = ["AsyncClient", "AsyncSubscription"]
 
+_T = TypeVar("_T")
 
-class AsyncSubscription:
+
+class AsyncSubscription(Generic[_T]):
     """Messages of one pattern, in order: `async for message in await client.subscribe(...)`."""
 
     def __init__(self, client: "AsyncClient", reader: Reader) -> None:
@@ -38,9 +35,9 @@ class AsyncSubscription:
         self._client = client
         self._reader = reader
         self._batches: deque[Batch | Gap] = deque()
-        self._items: deque[Any] = deque()
+        self._items: deque[_T | Unknown] = deque()
 
-    async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as the blocking twin
+    async def receive(self, timeout: float | None = None) -> _T | Gap | Unknown:
         """Return the next message (or `Gap`, or `Unknown`); raise `Timeout` when none came in `timeout` seconds."""
         while True:
             with suppress(IndexError):  # asked and taken in one step: another task may be receiving too
@@ -50,7 +47,7 @@ class AsyncSubscription:
                 return batch
             self._items.extend(batch.messages)
 
-    async def batches(self, timeout: float | None = None) -> AsyncIterator[Batch | Gap]:  # noqa: ASYNC109
+    async def batches(self, timeout: float | None = None) -> AsyncIterator[Batch | Gap]:
         """Iterate over batches as they travelled, with topic, epoch, seq and time; fastest. Ends when closed.
 
         Raises `Timeout` when none came in `timeout` seconds. Messages of a batch that `receive` has begun are not
@@ -63,7 +60,7 @@ class AsyncSubscription:
                 return
             yield batch
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[_T | Gap | Unknown]:
         while self._items:
             yield self._items.popleft()
         async for batch in self.batches():
@@ -85,7 +82,7 @@ class AsyncSubscription:
     ) -> None:
         await self.close()
 
-    async def _next_batch(self, timeout: float | None) -> Batch | Gap:  # noqa: ASYNC109
+    async def _next_batch(self, timeout: float | None) -> Batch | Gap:
         while True:
             with suppress(IndexError):
                 return self._batches.popleft()
@@ -95,25 +92,28 @@ class AsyncSubscription:
 class AsyncClient:
     """A client of one node: `async with dompbus.AsyncClient("tcp://127.0.0.1:7400") as client: ...`
 
-    `timeout` (seconds) is the deadline of calls that name none. Belongs to the event loop in which it is first used.
+    `timeout` (seconds) is the deadline of calls that name none; by default that of the configuration, 5 s.
+    Belongs to the event loop in which it is first used.
     Every await may be cancelled without harm to the others.
     """
 
-    def __init__(self, url: str, *, name: str = "client", timeout: float = 5.0, config: Config | None = None) -> None:
+    def __init__(
+        self, url: str, *, name: str = "client", timeout: float | None = None, config: Config | None = None
+    ) -> None:
         self.url = url
-        self.counters = Counters()
-        self._config = Config.of(config, timeouts_request=timeout)
-        self._core = new_link_core(self._config, self.counters, name)
-        self._reactor = Reactor(self)
-        self._publishing = Publishing(
-            self._core.outbox,
-            self._reactor,
+        settings = Config.of(config) if timeout is None else Config.of(config, timeouts_request=timeout)
+        self._connection = Connection(
+            url,
+            settings,
+            name=name,
             send=self._turn,
             wake=self._wake,
-            linger_ns=int(self._config.batch.linger * 1e9),
             gather_ns=0,  # what one pass of the loop publishes leaves in the next
         )
-        self._link = Link(url, self._core, self._reactor, queue_frames=self._config.flow.socket_queue_frames)
+        self.counters = self._connection.counters
+        self._core = self._connection.core
+        self._reactor = self._connection.reactor
+        self._publishing = self._connection.publishing
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
@@ -128,12 +128,20 @@ class AsyncClient:
         self._attach()
         return self._publishing.publish_many(topic, messages)
 
-    async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def flush(self, timeout: float | None = None) -> None:
         """Return when all that was published has been handed to the transport."""
         self._publishing.hurry()
-        if not await self._wait(self._sent_all, self._seconds(timeout)):
-            raise self._no_answer(f"{self.url} has not taken what was published")
+        if not await self._wait(self._connection.has_sent_all, self._seconds(timeout)):
+            raise self._connection.no_answer(f"{self.url} has not taken what was published")
 
+    @overload
+    def subscribe(
+        self, pattern: str, *, type: type[_T], delivery: str = ..., timeout: float | None = ...
+    ) -> "_Subscribing[_T]": ...
+    @overload
+    def subscribe(
+        self, pattern: str, *, type: Any = ..., delivery: str = ..., timeout: float | None = ...
+    ) -> "_Subscribing[Any]": ...
     def subscribe(
         self,
         pattern: str,
@@ -141,7 +149,7 @@ class AsyncClient:
         type: Any = None,
         delivery: str = "reliable",
         timeout: float | None = None,
-    ) -> "_Subscribing":
+    ) -> "_Subscribing[Any]":
         """Subscribe to a topic or pattern: `async for message in await client.subscribe(...)`.
 
         Resolves when the node has confirmed. For `type`, `Gap` and `Unknown` see `Client.subscribe`.
@@ -149,13 +157,17 @@ class AsyncClient:
         check_delivery(delivery)
         return _Subscribing(lambda: self._subscribe(pattern, type, self._seconds(timeout)))
 
+    @overload
+    async def request(self, service: str, value: Any = ..., *, type: type[_T], timeout: float | None = ...) -> _T: ...
+    @overload
+    async def request(self, service: str, value: Any = ..., *, type: Any = ..., timeout: float | None = ...) -> Any: ...
     async def request(
         self,
         service: str,
         value: Any = None,
         *,
         type: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> Any:
         """Ask a service; return its answer decoded into `type`. Errors as `Client.request`."""
         payload = encode_value(value)
@@ -173,7 +185,9 @@ class AsyncClient:
             raise
         if outstanding.reply is None:
             self._reactor.check_usable()
-            raise self._no_answer(f"no answer from {service!r} at {self.url} in time; it may have been carried out")
+            raise self._connection.no_answer(
+                f"no answer from {service!r} at {self.url} in time; it may have been carried out"
+            )
         return interpret(outstanding, type)
 
     @cached_property
@@ -185,14 +199,14 @@ class AsyncClient:
         """Send what is left, say goodbye, close the sockets. Idempotent."""
         if self._reactor.closed:
             return
-        if not self._core.outbox.empty or (self._core.state is State.READY and not self._link.clear):
-            with suppress(DompbusError):
-                await self.flush(self._config.timeouts.close)
+        if self._connection.should_flush:
+            with suppress(DompbusError):  # what is lost is counted, and said, by the farewell
+                await self.flush(self._connection.config.timeouts.close)
         if self._loop is not None:
             self._loop.remove_reader(self._reactor.fileno())
         if self._timer is not None:
             self._timer.cancel()
-        self._reactor.close(self._farewell)
+        self._reactor.close(self._connection.farewell)
         self._release()
 
     async def __aenter__(self) -> Self:
@@ -238,21 +252,6 @@ class AsyncClient:
         if not self._reactor.closed:
             self._turn()
 
-    def work(self, now_ns: int) -> int:
-        """For the reactor: send what is asked for and what was published, unless it may linger."""
-        if not self._core.outbox.empty:
-            self._core.begin(now_ns)
-        if self._publishing.is_due(now_ns) and self._link.clear:
-            self._core.publish_gathered()
-        return min(self._link.work(now_ns), self._publishing.next_ns)
-
-    def has_work(self) -> bool:
-        """For the reactor: whether there is something to send."""
-        return self._core.has_effects
-
-    def _sent_all(self) -> bool:
-        return self._core.outbox.empty and self._link.clear
-
     def _release(self) -> None:
         for future, ready in list(self._waiters.items()):
             if not future.done() and (self._reactor.closed or ready()):
@@ -276,12 +275,12 @@ class AsyncClient:
         self._reactor.check_usable()
         return True
 
-    async def _subscribe(self, pattern: str, type: Any, seconds: float) -> AsyncSubscription:
+    async def _subscribe(self, pattern: str, type: Any, seconds: float) -> AsyncSubscription[Any]:
         self._attach()
         reader = self._core.subscribe(pattern, type, time.monotonic_ns())
         try:
             if not await self._wait(lambda: reader.subscribed or bool(reader.error), seconds):
-                raise self._no_answer(f"no answer from {self.url} to the subscription of {pattern!r}")
+                raise self._connection.no_answer(f"no answer from {self.url} to the subscription of {pattern!r}")
             if reader.error:
                 raise InvalidTopic(reader.error)
         except BaseException:
@@ -304,17 +303,8 @@ class AsyncClient:
             raise ClosedError(f"the subscription of {reader.pattern!r} is closed")
         return batches
 
-    def _farewell(self) -> None:
-        self._core.close()
-        self._link.work(time.monotonic_ns())
-
     def _seconds(self, timeout: float | None) -> float:
-        return self._config.timeouts.request if timeout is None else timeout
-
-    def _no_answer(self, what: str) -> DompbusError:
-        if self._core.node is None:
-            return Unreachable(f"no node answers at {self.url}: is it running, and is the address right?")
-        return Timeout(what)
+        return self._connection.seconds(timeout)
 
     async def _call_ledger(self, payload: bytes, *, query: bool) -> bytes:
         answer: bytes = await self.request("ledger.query" if query else "ledger", payload, type=bytes)
@@ -326,18 +316,18 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class _Subscribing:
+class _Subscribing(Generic[_T]):
     """What `subscribe` returns: await it, or use it in `async with`."""
 
     def __init__(self, begin: Callable[[], Any]) -> None:
         self._begin = begin
-        self._subscription: AsyncSubscription | None = None
+        self._subscription: AsyncSubscription[_T] | None = None
 
-    def __await__(self) -> Generator[Any, None, AsyncSubscription]:
-        subscription: AsyncSubscription = yield from self._begin().__await__()
+    def __await__(self) -> Generator[Any, None, AsyncSubscription[_T]]:
+        subscription: AsyncSubscription[_T] = yield from self._begin().__await__()
         return subscription
 
-    async def __aenter__(self) -> AsyncSubscription:
+    async def __aenter__(self) -> AsyncSubscription[_T]:
         self._subscription = await self
         return self._subscription
 

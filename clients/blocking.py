@@ -6,7 +6,7 @@ The law here: this file and `aio.py` read alike and behave alike; one conformanc
 from collections.abc import Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from dompbus.bus.outbox import Receipt
 from dompbus.config import Config
@@ -15,18 +15,22 @@ from dompbus.runtime.blocking import BlockingLink, Subscription
 
 __all__ = ["Client"]
 
+_T = TypeVar("_T")
+
 
 class Client:
     """A client of one node: `with dompbus.Client("tcp://127.0.0.1:7400") as client: ...`
 
-    `timeout` (seconds) is the deadline of calls that name none. All methods may be called from any thread. There is
-    no background thread: work is done in the thread that waits (one helper thread starts when bursts are published,
-    and ends at `close`). Not usable in a forked child: open one there.
+    `timeout` (seconds) is the deadline of calls that name none; by default that of the configuration, 5 s. All methods
+    may be called from any thread. There is no background thread: work is done in the thread that waits (one helper
+    thread starts when bursts are published, and ends at `close`). Not usable in a forked child: open one there.
     """
 
-    def __init__(self, url: str, *, name: str = "client", timeout: float = 5.0, config: Config | None = None) -> None:
+    def __init__(
+        self, url: str, *, name: str = "client", timeout: float | None = None, config: Config | None = None
+    ) -> None:
         self.url = url
-        settings = Config.of(config, timeouts_request=timeout)
+        settings = Config.of(config) if timeout is None else Config.of(config, timeouts_request=timeout)
         self._link = BlockingLink(url, settings, name=name)
         self.counters = self._link.counters
         self._publish = self._link.publish
@@ -47,6 +51,14 @@ class Client:
         """Return when all that was published has been handed to the transport."""
         self._link.flush(timeout)
 
+    @overload
+    def subscribe(
+        self, pattern: str, *, type: type[_T], delivery: str = ..., timeout: float | None = ...
+    ) -> Subscription[_T]: ...
+    @overload
+    def subscribe(
+        self, pattern: str, *, type: Any = ..., delivery: str = ..., timeout: float | None = ...
+    ) -> Subscription[Any]: ...
     def subscribe(
         self,
         pattern: str,
@@ -54,7 +66,7 @@ class Client:
         type: Any = None,
         delivery: str = "reliable",
         timeout: float | None = None,
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """Subscribe to a topic or pattern; iterate over the result. Returns when the node has confirmed.
 
         `type` is a `Message` class or a union of them; without it, plain values arrive. In the place of what was
@@ -63,6 +75,10 @@ class Client:
         """
         return self._link.subscribe(pattern, type=type, delivery=delivery, timeout=timeout)
 
+    @overload
+    def request(self, service: str, value: Any = ..., *, type: type[_T], timeout: float | None = ...) -> _T: ...
+    @overload
+    def request(self, service: str, value: Any = ..., *, type: Any = ..., timeout: float | None = ...) -> Any: ...
     def request(self, service: str, value: Any = None, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service; return its answer decoded into `type`.
 

@@ -7,9 +7,10 @@ from typing import Any
 from dompbus.clients.blocking import Client
 from dompbus.config import Config
 from dompbus.ledger.service import host_ledger
-from dompbus.runtime.blocking import new_incarnation
+from dompbus.runtime.connection import new_incarnation
 from dompbus.runtime.node import Node
-from dompbus.storage import StateFile
+from dompbus.storage import Lock, OsFiles, StateFile
+from dompbus.storage.files import refusal
 
 __all__ = ["Embedded", "build_node", "embedded"]
 
@@ -22,13 +23,35 @@ def build_node(config: Config) -> Node:
     if not config.ledger.enabled:
         return Node(config)
     data = Path(config.node.data)
-    node = Node(config, epoch=_next_epoch(data))
+    lock = _lock(data)  # first of all: another process's epoch is not ours to count up
+    try:
+        node = _Owner(config, lock, epoch=_next_epoch(data))
+    except BaseException:
+        lock.release()
+        raise
     try:
         host_ledger(node, data)
     except BaseException:
         node.close()
         raise
     return node
+
+
+class _Owner(Node):
+    """A node that owns its data directory until everything else of it is closed."""
+
+    def __init__(self, config: Config, lock: Lock, *, epoch: int) -> None:
+        super().__init__(config, epoch=epoch)
+        self._exit.callback(lock.release)
+
+
+def _lock(data: Path) -> Lock:
+    files = OsFiles()
+    try:
+        files.make_directory(data)
+        return files.lock(data)
+    except OSError as cause:
+        raise refusal("lock", data, cause) from cause
 
 
 def _next_epoch(data: Path) -> int:
@@ -44,7 +67,7 @@ class Embedded(Client):
     """A client that has a whole node to itself, in this process. `node` is that node, for services of your own."""
 
     def __init__(self, node: Node) -> None:
-        super().__init__(node.endpoint, name="embedded")
+        super().__init__(node.endpoint, name="embedded", config=node.config)
         self.node = node
 
     def close(self) -> None:

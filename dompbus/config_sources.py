@@ -97,6 +97,8 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
         where = re.search(r"^(.*) \(at line (\d+), column (\d+)\)$", str(error), re.DOTALL)
         place, cause = (f"{file}:{where[2]}:{where[3]}", where[1]) if where else (str(file), str(error))
         raise ConfigError(f"{place}: not valid TOML: {cause}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: not a {FILE_NAME}: its values are nested too deeply") from None
 
 
 def _stray(name: str, value: object, sections: Mapping[str, Mapping[str, Knob]]) -> str:
@@ -126,8 +128,17 @@ def _read_environment(environ: Mapping[str, str], draft: Draft) -> None:
     known = {k.env: k for k in knobs()}
     for name in _ours(environ):
         if name not in known:
-            raise ConfigError(f"environment: unknown variable {name}{did_you_mean(name, [*known, *_ENV_OTHER])}")
+            raise ConfigError(f"environment: unknown variable {name}{_near(name, [*known, *_ENV_OTHER])}")
         draft.set(known[name], environ[name], f"environment {name}", text=True)
+
+
+def _near(name: str, known: list[str]) -> str:
+    """The end of an error about a variable. What all of them begin with does not make two of them alike."""
+    import difflib
+
+    bare = [each.removeprefix(ENV_PREFIX) for each in known]
+    close = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), bare, n=1, cutoff=0.75)
+    return f"; did you mean {ENV_PREFIX + close[0]!r}?" if close else "; `dompbus config --json` names them all"
 
 
 def _ours(environ: Mapping[str, str]) -> Iterator[str]:

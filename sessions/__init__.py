@@ -1,1 +1,1 @@
-"""Rooms (ticks, state sync, inputs, interest) and device twins. Empty until its issue; see CHANGELOG.md."""
+"""Rooms (game state at a tick rate) and device twins. They will live here; there is nothing yet."""

@@ -15,6 +15,7 @@ import typer
 
 from dompbus.clients.cli import config, ledger, serve
 from dompbus.clients.cli.lazy import lazy_group
+from dompbus.clients.cli.output import AnswerLost, finish, printable
 from dompbus.errors import ConfigError, DompbusError, EndpointError, InvalidMessage, InvalidTopic
 
 __all__ = ["app", "main"]
@@ -90,12 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code; never raises, unless --debug is among the arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    _open_closed_streams()
     try:
-        code = app(args=[a for a in arguments if a != "--debug"], prog_name="dompbus", standalone_mode=False)
-        sys.stdout.flush()
+        code = _run([a for a in arguments if a != "--debug"])
+        finish()
         return code if isinstance(code, int) else DONE
     except BrokenPipeError:
-        return _reader_left()
+        return _drop_output()  # `dompbus … | head`: not worth a word
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILED
     except (KeyboardInterrupt, typer.Abort):
@@ -103,9 +105,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug and not isinstance(error, _Refusal):
             raise
+        if isinstance(error, AnswerLost):
+            _drop_output()
         text, code = _explain(error)
-        print(f"dompbus: {text}", file=sys.stderr)
+        print(f"dompbus: {printable(text)}", file=sys.stderr)
         return code
+
+
+def _run(arguments: list[str]) -> Any:
+    try:
+        return app(args=arguments, prog_name="dompbus", standalone_mode=False)
+    except OSError as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None and trace.tb_frame.f_code.co_name == "echo" and not isinstance(error, BrokenPipeError):
+            raise AnswerLost(f"cannot write the answer: {error.strerror}") from error  # a help page, say
+        raise
 
 
 def _explain(error: Any) -> tuple[str, int]:
@@ -122,7 +138,14 @@ def _explain(error: Any) -> tuple[str, int]:
     return f"internal error: {name}: {error}. Please report it, with the trace that --debug shows", FAILED
 
 
-def _reader_left() -> int:
-    """`dompbus … | head`: not worth a word, and nothing may fail at exit for it."""
+def _drop_output() -> int:
+    """Nothing more may fail at exit for standard output, which is lost."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
+
+
+def _open_closed_streams() -> None:
+    """Who closed a standard stream (`>&-`) does not want it; but no file of ours may take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  -- until the process ends

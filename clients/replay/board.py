@@ -25,6 +25,7 @@ class Cell(IntEnum):
     BYTES_READ = 7  # publisher: of the file
     TOTAL = 8  # publisher: how many trades there are, -1 until the file's end (or first error) is reached
     PUBLISHER_AWAY_NS = 9  # publisher: as SETTLER_AWAY_NS
+    SETTLED_BEYOND = 10  # settler: how many trades behind the first that is not booked are booked
 
 
 class Board:

@@ -29,7 +29,7 @@ _NEEDED: Final = ("id", "time", "price", "quantity")
 
 
 class MissingColumn(Exception):
-    """A role has no column in the file. The text says what was looked for and what there is."""
+    """A role has no column in the file, or more than one. The text says what was looked for and what there is."""
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
@@ -63,10 +63,20 @@ def _find(role: str, there: Sequence[str], told: Mapping[str, str]) -> str | Non
     if role in told:
         if told[role] not in there:
             raise MissingColumn(f"no column {told[role]!r} for the {role}; the file has: {_listed(there)}")
-        return told[role]
+        return _only(role, [name for name in there if name == told[role]])
     taken = set(told.values())
-    plain = {_plain(name): name for name in reversed(there) if name not in taken}
-    return next((plain[alias] for alias in _NAMES[role] if alias in plain), None)
+    plain: dict[str, list[str]] = {}
+    for name in there:
+        if name not in taken:
+            plain.setdefault(_plain(name), []).append(name)
+    return next((_only(role, plain[alias]) for alias in _NAMES[role] if alias in plain), None)
+
+
+def _only(role: str, names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    way = f"name one with --columns {role}=NAME" if len(set(names)) == len(names) else "rename or remove one"
+    raise MissingColumn(f"ambiguous: {len(names)} columns for the {role}: {_listed(names)}; {way}")
 
 
 def _plain(name: str) -> str:
@@ -82,5 +92,5 @@ def _missing(role: str, there: Sequence[str]) -> str:
 
 
 def _listed(there: Sequence[str]) -> str:
-    shown = ", ".join(name[:40] for name in there[:20])
+    shown = ", ".join(name[:40] if name.isprintable() else repr(name[:40]) for name in there[:20])
     return shown + (", ..." if len(there) > 20 else "") if there else "nothing"

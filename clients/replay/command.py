@@ -5,7 +5,7 @@ mistake in the file or the options, 128 + n ended by signal n.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dompbus.clients.replay.report import Report
 
 __all__ = ["demo_command", "replay_command"]
+
+_SPEED_MIN: Final = 1e-6  # a second of the market takes 12 days
+_SPEED_MAX: Final = 1e6
 
 _Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")]
 _Speed = Annotated[str, typer.Option(help="Times the recorded pace, or max.")]
@@ -91,8 +94,8 @@ def _parse_speed(text: str) -> float | None:
         speed = float(text)
     except ValueError:
         speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise ConfigError(f"--speed {text!r}: give a number above 0, or max")
+    if not _SPEED_MIN <= speed <= _SPEED_MAX:
+        raise ConfigError(f"--speed {text!r}: give a number from {_SPEED_MIN:g} to {_SPEED_MAX:,.0f}, or max")
     return speed
 
 

@@ -1,7 +1,7 @@
 """The trading demo: a server of its own, a replay into it, and nothing left behind.
 
 The law here: the server is a real `dompbus serve` in a process of its own, on a port that the system chose, with its
-data in a temporary directory; both are gone when `run_demo` ends, however it ends.
+data in a temporary directory. Both are gone when `run_demo` ends, and when this process is killed in it.
 """
 
 import json
@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 import dompbus.errors
+from dompbus.clients.replay.demo_server import DATA_NAME
 from dompbus.clients.replay.market import MARKET_FILE_NAME, write_market
 from dompbus.clients.replay.plan import make_plan
 from dompbus.clients.replay.replay import replay
@@ -28,6 +29,7 @@ __all__ = ["ServerFailed", "run_demo", "serving"]
 
 _START_WAIT: Final = 20.0  # s until the server says that it is ready
 _END_WAIT: Final = 5.0  # s for the server to end when it is told to
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class ServerFailed(DompbusError):
@@ -36,26 +38,31 @@ class ServerFailed(DompbusError):
 
 def run_demo(file: Path | None = None, *, trades: int = 20_000, seed: int = 1, speed: float | None = None) -> Report:
     """Replay `file`, or a made-up market of `trades` trades, through a server that lives as long as this call."""
-    with _cleaning_up_on_sigterm(), tempfile.TemporaryDirectory(prefix="dompbus-demo-") as folder:
+    # The server is first of all: from then on the folder goes even if this process is killed.
+    with _cleaning_up_on_signals(), _folder() as folder, serving(folder) as url:
+        _say(f"a server with its ledger in {folder}/{DATA_NAME} is ready at {url}")
         if file is None:
             _say(f"making up a market of {trades:,} trades (seed {seed})")
-            file = write_market(Path(folder) / MARKET_FILE_NAME, trades=trades, seed=seed)
-        with serving(Path(folder)) as url:
-            _say(f"a server with its ledger in {folder}/data is ready at {url}")
-            return replay(make_plan(url, file.absolute(), speed=speed))
+            file = write_market(folder / MARKET_FILE_NAME, trades=trades, seed=seed)
+        return replay(make_plan(url, file.absolute(), speed=speed))
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Run `dompbus serve` with its data under `folder`; yields its URL. Raises `ServerFailed`."""
-    command = [sys.executable, "-m", "dompbus.clients.cli", "serve", "--json", "--http", "off"]
-    command += ["--data", str(folder / "data"), "--listen", "tcp://127.0.0.1:0"]
+    command = [sys.executable, "-m", "dompbus.clients.replay.demo_server", str(folder)]
     log = folder / "serve.log"
     with log.open("wb") as errors:
         # Its own session: Ctrl-C is for the replay, which ends first and then tells the server. Its own folder, so
         # that no dompbus.toml of the user's has a say.
         server = subprocess.Popen(  # noqa: S603  -- our own interpreter, our own arguments
-            command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            command,
+            cwd=folder,
+            env=_environment(),
+            stdin=subprocess.PIPE,  # ends when this process does
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
         )
     with server:
         try:
@@ -65,17 +72,25 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _cleaning_up_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, as Ctrl-C does, so that server and folder go too."""
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="dompbus-demo-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _cleaning_up_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that server and folder go too."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    # Who ignores a signal, as nohup does SIGHUP, goes on ignoring it.
+    before = {n: signal.signal(n, leave) for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ready_url(server: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -4,6 +4,7 @@ The law here: at most one line is in memory, no line is longer than `LINE_BYTES_
 is refused with the file, the line and the reason. A byte order mark and CRLF endings are not errors.
 """
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -46,6 +47,9 @@ class Lines:
         self.bytes_read = 0
         self.ended = True
         try:
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait, and take from it
+                raise TradeFileError(self.name, 1, "needs a regular file: it is read more than once")
             self._file: IO[bytes] = path.open("rb", buffering=_READ_BYTES)
         except OSError as error:
             raise TradeFileError(self.name, 1, f"cannot be opened: {error.strerror}") from error

@@ -1,19 +1,23 @@
 """What one replay is asked to do: a plain value that crosses to the publishing and the settling process."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from dompbus.clients.replay.names import guess_market, symbol_name, topic_of, venue_name
 from dompbus.clients.replay.settlement import Scales
 from dompbus.clients.replay.trades import TradeFile
-from dompbus.errors import ConfigError
+from dompbus.errors import ConfigError, EndpointError
 
 __all__ = ["Plan", "make_plan"]
 
-_RUN_MASK = 2**63 - 1
+_RUN_MASK: Final = 2**63 - 1
+_PORT_MAX: Final = 65_535
+_REMOTE: Final = re.compile(r"tcp://[^\s/@]+:([0-9]{1,5})|ipc://.+", re.DOTALL)  # what another process can reach
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -58,7 +62,8 @@ def make_plan(
     quote: str | None = None,
     **rest: object,
 ) -> Plan:
-    """Complete what the user gave with what the file's name tells. Raises `ConfigError` for names that cannot be."""
+    """Complete what the user gave with what the file's name tells. Raises `ConfigError`, `EndpointError`."""
+    _check_url(url)
     guessed_venue, guessed_symbol = guess_market(path)
     try:
         given = None if symbol is None else symbol_name(symbol)
@@ -75,3 +80,9 @@ def make_plan(
         quote=cash,
         **rest,  # type: ignore[arg-type]  # the remaining fields by their own names
     )
+
+
+def _check_url(url: str) -> None:
+    match = _REMOTE.fullmatch(url)
+    if match is None or not 0 < int(match[1] or 1) <= _PORT_MAX:
+        raise EndpointError(f"{url!r} is not where a node can be: use tcp://HOST:PORT or ipc://PATH")

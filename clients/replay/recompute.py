@@ -81,7 +81,7 @@ def _recompute(file: TradeFile, default_symbol: str, quote: str | None, seen: _S
 
 def _rows(path: Path, layout: Layout) -> Iterator[dict[str, str]]:
     """The text of each record by role."""
-    with path.open(encoding="utf-8-sig", newline="") as lines:
+    with path.open(encoding="utf-8-sig", newline="\n") as lines:
         if layout.json:
             for record in (json.loads(line, parse_float=str, parse_int=str) for line in lines if line.strip()):
                 yield {role: str(record[name]) for role, name in layout.columns.items()}

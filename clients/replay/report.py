@@ -84,7 +84,7 @@ class Report(msgspec.Struct, frozen=True):
         latency = "  ".join(f"{name} {value:,.2f} ms" for name, value in self.latency_ms.items())
         again = f", {self.rewinds} times asked for again" if self.rewinds else ""
         lines = [
-            f"{Path(self.file).name} over {self.topic}",
+            f"{_shown(Path(self.file).name)} over {self.topic}",
             f"  trades     {self.trades:,} settled in {self.seconds:,.2f} s: {self.booked_now:,} booked now, "
             f"{self.booked_before:,} were booked before",
             f"  messages   {self.messages:,} published{again}",
@@ -186,6 +186,10 @@ def _plain(value: Decimal) -> str:
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("", "-0") else text
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)
 
 
 def _word(balanced: bool) -> str:

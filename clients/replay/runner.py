@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -22,6 +22,7 @@ from dompbus.clients.replay.lines import TradeFileError
 from dompbus.clients.replay.patience import Orphaned
 from dompbus.clients.replay.plan import Plan
 from dompbus.clients.replay.publisher import Published, publish
+from dompbus.clients.replay.settlement import SettlementRefused
 from dompbus.clients.replay.settler import Settled, settle
 from dompbus.errors import DompbusError
 
@@ -29,11 +30,25 @@ __all__ = ["Outcome", "ReplayFailed", "Watcher", "run_replay"]
 
 _LOOK: Final = 0.05  # s between looks at the board
 _END_WAIT: Final = 10.0  # s for a child to end after it was told to; its longest wait is a request's timeout
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ReplayFailed(DompbusError):
-    """The replay could not go on. The text says why and what is settled."""
+    """The replay could not go on. The text says why, what is settled, and whether running it again may help."""
+
+    def __init__(self, text: str, *, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    """Why a process of the replay failed, as it travels home."""
+
+    text: str
+    file: str = ""  # the trade file, when it is at fault, and
+    line: int = 0
+    exit_code: int = 1
+    transient: bool = True  # the same replay may succeed when it is run again
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -54,7 +69,7 @@ class Watcher(Protocol):
 
 
 def run_replay(plan: Plan, watcher: Watcher) -> Outcome:
-    """Replay the whole file. Raises `ReplayFailed`, and `TradeFileError` before anything is started."""
+    """Replay the whole file. Raises `ReplayFailed`, and `TradeFileError` when the file is at fault."""
     plan.open_file()
     context = multiprocessing.get_context("spawn")
     board = Board(context)
@@ -89,23 +104,30 @@ def _watch(children: "list[_Child]", board: Board, watcher: Watcher) -> None:
 
 
 def _raise_failure(children: "list[_Child]", board: Board) -> None:
-    failure = next((child.failure for child in children if child.failure), "")
-    if failure:
-        settled = board[Cell.SETTLED]
-        end = "" if failure.endswith(("?", "!")) else "."
-        raise ReplayFailed(f"{failure}{end} {settled:,} trades are settled; run it again: nothing is booked twice")
+    failure = next((child.failure for child in children if child.failure), None)
+    if failure is None:
+        return
+    end = "" if failure.text.endswith(("?", "!")) else "."
+    text = f"{failure.text}{end} {board[Cell.SETTLED] + board[Cell.SETTLED_BEYOND]:,} trades are settled"
+    if failure.file:
+        raise TradeFileError(failure.file, failure.line, text)
+    if failure.transient:
+        text += "; run it again: nothing is booked twice"
+    raise ReplayFailed(text, exit_code=failure.exit_code)
 
 
 @contextmanager
 def _signals(board: Board) -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into a clean stop; yields the signals that came."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a clean stop; yields the signals that came."""
     caught: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
         board[Cell.STOP] = 1
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    # Who ignores SIGHUP, as nohup does, wants to outlive the terminal.
+    heard = [n for n in _SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield caught
     finally:
@@ -114,7 +136,7 @@ def _signals(board: Board) -> Iterator[list[int]]:
 
 
 class _Child:
-    """One process of the replay and what it sends back: ("done", result) or ("failed", text)."""
+    """One process of the replay and what it sends back: ("done", result) or ("failed", _Failure)."""
 
     def __init__(
         self, context: Any, name: str, function: Callable[[Plan, Board], Any], plan: Plan, board: Board
@@ -125,7 +147,12 @@ class _Child:
         self._process: SpawnProcess = context.Process(
             target=_work, args=(function, plan, board, theirs), name=f"dompbus-{name}", daemon=True
         )
-        self._process.start()
+        # Blocked until the child ignores them: a Ctrl-C while it starts would print a trace.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     @property
@@ -138,13 +165,13 @@ class _Child:
                 self._process.join(_END_WAIT)
                 code = self._process.exitcode
                 how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                self._answer = ("failed", f"the {self._name} process died ({how})")
+                self._answer = ("failed", _Failure(f"the {self._name} process died ({how})"))
         return self._answer is not None
 
     @property
-    def failure(self) -> str:
-        """Why it failed, or nothing."""
-        return str(self._answer[1]) if self.ended and self._answer and self._answer[0] == "failed" else ""
+    def failure(self) -> _Failure | None:
+        """Why it failed, if it did."""
+        return self._answer[1] if self.ended and self._answer and self._answer[0] == "failed" else None
 
     @property
     def result(self) -> Any:
@@ -162,7 +189,7 @@ class _Child:
             self._process.kill()
             self._process.join()
         if not self.ended:
-            self._answer = ("failed", f"the {self._name} process did not end and was killed")
+            self._answer = ("failed", _Failure(f"the {self._name} process did not end and was killed"))
         self._connection.close()
 
 
@@ -170,15 +197,23 @@ def _work(function: Callable[[Plan, Board], Any], plan: Plan, board: Board, answ
     """The child's main: signals are the parent's business, errors travel home as text."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    message: tuple[str, Any]
     try:
-        result = function(plan, board)
+        message = ("done", function(plan, board))
     except Orphaned:
         return
-    except TradeFileError as error:
-        answer.send(("failed", str(error)))
-    except DompbusError as error:
-        answer.send(("failed", str(error).rstrip(".")))
     except Exception as error:
-        answer.send(("failed", f"internal error in the {function.__name__} process: {type(error).__name__}: {error}"))
-    else:
-        answer.send(("done", result))
+        message = ("failed", _failure(error, plan, function.__name__))
+    with suppress(OSError):  # the parent is gone: there is nobody to tell
+        answer.send(message)
+
+
+def _failure(error: Exception, plan: Plan, name: str) -> _Failure:
+    if isinstance(error, TradeFileError):
+        return _Failure(error.reason, error.file, error.line)
+    if isinstance(error, SettlementRefused):
+        file = plan.path if error.line else ""
+        return _Failure(str(error).rstrip("."), file, error.line, error.exit_code, transient=False)
+    if isinstance(error, DompbusError):
+        return _Failure(str(error).rstrip("."))
+    return _Failure(f"internal error in the {name} process: {type(error).__name__}: {error}")

@@ -41,7 +41,15 @@ _SPELLED_MAX: Final = 37**_SPELLED_CHARACTERS_MAX  # 2,565,726,409: the rest of 
 
 
 class SettlementRefused(DompbusError):
-    """The ledger does not take a trade. Nothing of it is booked, and what was booked before stays."""
+    """The ledger does not take a trade. Nothing of it is booked, and what was booked before stays.
+
+    Trying again would not help. `line` is that of the trade in its file, 0 when it is not a trade's doing.
+    """
+
+    def __init__(self, text: str, *, line: int = 0, exit_code: int = 2) -> None:
+        super().__init__(text)
+        self.line = line
+        self.exit_code = exit_code  # for the command line: 2 is a mistake in what was handed in
 
 
 class Scales(msgspec.Struct, frozen=True):
@@ -180,12 +188,13 @@ def booked(trade: Trade, cash: CreateTransferStatus, asset: CreateTransferStatus
         return False
     status = asset if cash is CreateTransferStatus.LINKED_EVENT_FAILED else cash
     raise SettlementRefused(
-        f"the ledger refused trade {trade.trade_id} of {trade.symbol} (line {trade.line}): {status.name.lower()}"
-        + (_DIFFERENT if status.name.startswith("EXISTS_WITH_DIFFERENT") else "")
+        f"the ledger refused trade {trade.trade_id} of {trade.symbol}: {status.name.lower()}"
+        + (_DIFFERENT if status.name.startswith("EXISTS_WITH_DIFFERENT") else ""),
+        line=trade.line,
     )
 
 
-_DIFFERENT: Final = ". This trade id was booked before with other content; nothing of this trade was booked now"
+_DIFFERENT: Final = ". This trade id was booked before with other content, from this file or another"
 
 
 def _id(*parts: str) -> int:

@@ -122,7 +122,7 @@ class _Settler:
             self._baseline = Baseline(self._create([Account()])[0][0])
         except NoService:
             raise SettlementRefused(
-                f"the node at {self._plan.url} keeps no ledger: start it with `dompbus serve --data DIR`"
+                f"the node at {self._plan.url} keeps no ledger: start it with `dompbus serve --data DIR`", exit_code=1
             ) from None
 
     def _connect(self) -> None:
@@ -193,23 +193,38 @@ class _Settler:
 
     def _book(self, trades: Sequence[Trade]) -> None:
         """Book whole chains, in batches that the ledger takes, and move the watermark behind them."""
-        for start in range(0, len(trades), _TRADES_PER_BATCH_MAX):
-            self._book_batch(trades[start : start + _TRADES_PER_BATCH_MAX])
-        self._board[Cell.SETTLED] = self._watermark.advance()
+        unbooked = {trade.number for trade in trades}
+        try:
+            for start in range(0, len(trades), _TRADES_PER_BATCH_MAX):
+                self._book_batch(trades[start : start + _TRADES_PER_BATCH_MAX], unbooked)
+        finally:
+            self._watermark.withdraw(unbooked)
+            self._board[Cell.SETTLED] = self._watermark.advance()
+            self._board[Cell.SETTLED_BEYOND] = self._watermark.beyond
 
-    def _book_batch(self, trades: Sequence[Trade]) -> None:
+    def _book_batch(self, trades: Sequence[Trade], unbooked: set[int]) -> None:
+        """Book `trades` and take the numbers of those that are booked out of `unbooked`. One that is refused does not
+        hide what became of the others: its error comes when all results are looked at.
+        """
         transfers = self._chains(trades)
         self._open_accounts()
         results = self._call(partial(self._post, transfers))
         now_ns = time.time_ns()
+        refusal: SettlementRefused | None = None
         for place, trade in enumerate(trades):
             (timestamp, cash_status), (_, asset_status) = results[2 * place : 2 * place + 2]
-            if booked(trade, cash_status, asset_status):
-                self._booked += 1
-            elif not self._baseline.exists(transfers[2 * place : 2 * place + 2], timestamp):
-                self._booked += 1  # by this run, whose answer was lost
+            try:
+                now = booked(trade, cash_status, asset_status)
+            except SettlementRefused as error:
+                refusal = refusal or error
+                continue
+            if now or not self._baseline.exists(transfers[2 * place : 2 * place + 2], timestamp):
+                self._booked += 1  # if not now, then by this run all the same, whose answer was lost
+            unbooked.discard(trade.number)
             self._latencies.add(now_ns - trade.read_ns)
         self._last_ns = time.monotonic_ns()
+        if refusal is not None:
+            raise refusal
 
     def _chains(self, trades: Sequence[Trade]) -> list[Transfer]:
         transfers: list[Transfer] = []
@@ -217,7 +232,7 @@ class _Settler:
             try:
                 transfers += self._settlement.chain(trade)
             except ValueError as error:  # the publisher checks this first; the bus may carry what it did not write
-                raise SettlementRefused(f"trade {trade.trade_id} (line {trade.line}): {error}") from None
+                raise SettlementRefused(f"trade {trade.trade_id}: {error}", line=trade.line) from None
         return transfers
 
     def _open_accounts(self) -> None:

@@ -23,6 +23,7 @@ __all__ = ["Layout", "TradeFile"]
 _DELIMITERS: Final = ",;\t|"
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 _NUMBER: Final = re.compile(r"[0-9]+")
+_NAME_ROLES: Final = ("id", "symbol", "buyer", "seller")
 _OPEN_QUOTE: Final = "a quoted field that does not end on its line"
 
 
@@ -142,6 +143,8 @@ def read_layout(path: Path, told: Mapping[str, str]) -> Layout:
             return _csv_layout(first, told)
         except MissingColumn as error:
             raise lines.error(str(error)) from None
+        except csv.Error as error:
+            raise lines.error(_not_csv(error)) from None
 
 
 def _csv_layout(first: str, told: Mapping[str, str]) -> Layout:
@@ -177,11 +180,12 @@ def _csv_records(lines: Lines, layout: Layout) -> Iterator[list[str]]:
                 reason = f"{len(row)} fields where there should be {expected}"
                 raise lines.error(_cut_off(reason, lines) if len(row) < expected else _doubt(reason, lines))
     except csv.Error as error:
-        raise TradeFileError(lines.name, start, _OPEN_QUOTE if lines.number > start else f"not CSV: {error}") from None
+        raise TradeFileError(lines.name, start, _OPEN_QUOTE if lines.number > start else _not_csv(error)) from None
 
 
 def _json_records(lines: Lines, layout: Layout) -> Iterator[dict[str, str]]:
     needed = tuple(layout.columns.values())
+    names = [(role, layout.columns[role]) for role in _NAME_ROLES if role in layout.columns]
     for line in lines:
         if not line.strip():
             continue
@@ -189,6 +193,9 @@ def _json_records(lines: Lines, layout: Layout) -> Iterator[dict[str, str]]:
         missing = next((name for name in needed if name not in record), None)
         if missing is not None:
             raise lines.error(f"missing column: no {missing!r} in this record")
+        for role, name in names:
+            if isinstance(record[name], bool | dict | list):
+                raise lines.error(f"{role} is {_json_kind(record[name])}: a name is text or a number")
         yield {name: _text(record[name]) for name in needed}
 
 
@@ -210,6 +217,16 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _json_kind(value: Any) -> str:
+    return _text(value) if isinstance(value, bool) else "an object" if isinstance(value, dict) else "a list"
+
+
+def _not_csv(error: csv.Error) -> str:
+    if "new-line" in str(error):  # csv's words are for whoever opens files in Python
+        return "not CSV: a carriage return within a line; lines must end in LF or CRLF, not in CR alone"
+    return f"not CSV: {error}"
 
 
 def _doubt(reason: str, lines: Lines) -> str:

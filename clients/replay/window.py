@@ -72,6 +72,15 @@ class Watermark:
         self._beyond.add(number)
         return True
 
+    @property
+    def beyond(self) -> int:
+        """How many were accepted beyond a missing one."""
+        return len(self._beyond)
+
+    def withdraw(self, numbers: Iterable[int]) -> None:
+        """Take back numbers that were accepted and then not booked; none of them has been moved over."""
+        self._beyond.difference_update(numbers)
+
     def advance(self) -> int:
         """Move over everything accepted without a hole. Call it when all that was accepted is booked."""
         while self.value + 1 in self._beyond:

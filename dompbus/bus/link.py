@@ -369,7 +369,12 @@ class LinkCore:
             outstanding.finish(reply)
 
     def _on_refused(self, refused: Refused, _frame: Frame, now_ns: int) -> None:
-        if refused.reason == Refusal.STRANGER and self.state is State.READY:
+        if refused.reason != Refusal.STRANGER:
+            return
+        outstanding = self._requests.get(refused.number)
+        if outstanding is not None and outstanding.attempt == 1:
+            outstanding.attempt = 0  # its only attempt was turned away unread: nobody has begun it
+        if self.state is State.READY:
             self.greet(now_ns)
 
     def _on_pong(self, pong: Pong, _frame: Frame, now_ns: int) -> None:

@@ -355,7 +355,8 @@ class NodeCore:
 
     def _refuse(self, identity: bytes, frame: Frame | None, error: FrameError) -> None:
         self.counters.frames_refused[error.reason] += 1
-        refused = Refused(error.reason, error.detail[:1024], frame.kind if frame is not None else 0)
+        kind, number = (frame.kind, _number_of(frame)) if frame is not None else (0, 0)
+        refused = Refused(error.reason, error.detail[:1024], kind, number)
         self._sends.append((identity, [control_frame(refused)]))
 
     def _forget(self, peer: _Peer) -> None:
@@ -364,6 +365,17 @@ class NodeCore:
         self._peers.pop(peer.identity, None)
         self._by_incarnation.pop(peer.incarnation, None)
         self.counters.peers = len(self._peers)
+
+
+def _number_of(frame: Frame) -> int:
+    """The number of the request in a refused frame, so that its sender knows that it was not carried out; else 0."""
+    if frame.kind is not Kind.REQUEST:
+        return 0
+    try:
+        request: Request = decode_body(frame)
+    except FrameError:
+        return 0
+    return request.number
 
 
 def _array_length(raw: msgspec.Raw) -> int:

@@ -4,31 +4,29 @@ The law here: no thread of its own. Whoever waits pumps the reactor; what arrive
 can be interrupted (KeyboardInterrupt) and taken up again without losing a message.
 """
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
-from dompbus.bus.link import LinkCore, State
-from dompbus.bus.outbox import Receipt
 from dompbus.bus.reader import Batch, Gap, Reader
 from dompbus.config import Config
-from dompbus.counters import Counters
-from dompbus.errors import ClosedError, DompbusError, InvalidTopic, Timeout, Unreachable
+from dompbus.errors import ClosedError, DompbusError, InvalidTopic, Timeout
 from dompbus.runtime.answers import check_delivery, interpret
-from dompbus.runtime.link import Link
-from dompbus.runtime.publishing import Publishing
+from dompbus.runtime.connection import Connection
+from dompbus.runtime.publishing import Publish, PublishMany
 from dompbus.runtime.reactor import Reactor
-from dompbus.wire.message import encode_value
+from dompbus.wire.message import Unknown, encode_value
 
-__all__ = ["BlockingLink", "Subscription", "new_incarnation", "new_link_core"]
+__all__ = ["BlockingLink", "Subscription"]
+
+_T = TypeVar("_T")
 
 
-class Subscription:
+class Subscription(Generic[_T]):
     """Messages of one pattern, in order: `for message in subscription`. Close it, or use it in a `with`."""
 
     def __init__(self, link: "BlockingLink", reader: Reader) -> None:
@@ -36,9 +34,9 @@ class Subscription:
         self._link = link
         self._reader = reader
         self._batches: deque[Batch | Gap] = deque()
-        self._items: deque[Any] = deque()
+        self._items: deque[_T | Unknown] = deque()
 
-    def receive(self, timeout: float | None = None) -> Any:
+    def receive(self, timeout: float | None = None) -> _T | Gap | Unknown:
         """Return the next message (or `Gap`, or `Unknown`); raise `Timeout` when none came in `timeout` seconds."""
         while True:
             with suppress(IndexError):  # asked and taken in one step: another thread may be receiving too
@@ -60,7 +58,7 @@ class Subscription:
             except ClosedError:
                 return
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[_T | Gap | Unknown]:
         while self._items:
             yield self._items.popleft()
         for batch in self.batches():
@@ -89,49 +87,39 @@ class Subscription:
 
 
 class BlockingLink:
-    """A link in a reactor of its own without a thread, with the calls that a user waits in."""
+    """A connection without a thread of its own, with the calls that a user waits in."""
 
-    def __init__(self, url: str, config: Config, *, name: str, incarnation: int | None = None) -> None:
-        self.url = url
-        self.counters = Counters()
-        self._config = config
-        self._core = new_link_core(config, self.counters, name, incarnation)
-        self._reactor = Reactor(self, spin_ns=int(config.timeouts.spin * 1e9))
-        self._flusher = _Flusher(self._reactor, self._is_settled)
-        self._publishing = Publishing(
-            self._core.outbox,
-            self._reactor,
-            send=self._turn,
-            wake=self._flusher.wake,
-            linger_ns=int(config.batch.linger * 1e9),
+    def __init__(self, url: str, config: Config, *, name: str) -> None:
+        self._connection = connection = Connection(
+            url, config, name=name, send=self._turn, wake=self._wake, spin_ns=int(config.timeouts.spin * 1e9)
         )
-        self._link = Link(url, self._core, self._reactor, queue_frames=config.flow.socket_queue_frames)
-        self.publish: Callable[..., Receipt] = self._publishing.publish  # bound once: the hot path
-        self.publish_many: Callable[..., Receipt] = self._publishing.publish_many
+        self.url = url
+        self.counters = connection.counters
+        self._core = connection.core
+        self._reactor = connection.reactor
+        self._flusher = _Flusher(self._reactor, self._is_settled)
+        self.publish: Publish = connection.publishing.publish  # bound once: the hot path
+        self.publish_many: PublishMany = connection.publishing.publish_many
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when everything published has been handed to the transport; raise `Timeout` or `Unreachable`."""
-        self._publishing.hurry()
-        if not self._reactor.wait(self._sent_all, self._deadline_ns(timeout)):
-            raise self._no_answer(f"{self.url} has not taken what was published")
+        connection = self._connection
+        connection.publishing.hurry()
+        if not self._reactor.wait(connection.has_sent_all, connection.deadline_ns(timeout)):
+            raise connection.no_answer(f"{self.url} has not taken what was published")
 
     def subscribe(
-        self,
-        pattern: str,
-        *,
-        type: Any = None,
-        delivery: str = "reliable",
-        timeout: float | None = None,
-    ) -> Subscription:
+        self, pattern: str, *, type: Any = None, delivery: str = "reliable", timeout: float | None = None
+    ) -> Subscription[Any]:
         """Subscribe; returns when the node has confirmed, so that nothing published afterwards is missed."""
         check_delivery(delivery)
-        deadline_ns = self._deadline_ns(timeout)
+        deadline_ns = self._connection.deadline_ns(timeout)
         with self._reactor.lock:
             self._reactor.check_usable()
             reader = self._core.subscribe(pattern, type, time.monotonic_ns())
         try:
             if not self._reactor.wait(lambda: reader.subscribed or bool(reader.error), deadline_ns):
-                raise self._no_answer(f"no answer from {self.url} to the subscription of {pattern!r}")
+                raise self._connection.no_answer(f"no answer from {self.url} to the subscription of {pattern!r}")
             if reader.error:
                 raise InvalidTopic(reader.error)
         except BaseException:
@@ -163,7 +151,7 @@ class BlockingLink:
     def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service and wait for its answer; see `Client.request`."""
         payload = encode_value(value)
-        deadline_ns = self._deadline_ns(timeout)
+        deadline_ns = self._connection.deadline_ns(timeout)
         with self._reactor.lock:
             self._reactor.check_usable()
             outstanding = self._core.request(service, payload, deadline_ns=deadline_ns, now_ns=time.monotonic_ns())
@@ -173,56 +161,31 @@ class BlockingLink:
             self._core.forget(outstanding)
             raise
         if outstanding.reply is None:
-            raise self._no_answer(f"no answer from {service!r} at {self.url} in time; it may have been carried out")
+            raise self._connection.no_answer(
+                f"no answer from {service!r} at {self.url} in time; it may have been carried out"
+            )
         return interpret(outstanding, type)
 
     def close(self) -> None:
         """Send what is left, say goodbye, close. Idempotent."""
         if self._reactor.closed:
             return
-        if not self._core.outbox.empty or (self._core.state is State.READY and not self._link.clear):
-            with suppress(DompbusError):
-                self.flush(self._config.timeouts.close)
-        self._reactor.close(self._farewell)
+        if self._connection.should_flush:
+            with suppress(DompbusError):  # what is lost is counted, and said, by the farewell
+                self.flush(self._connection.config.timeouts.close)
+        self._reactor.close(self._connection.farewell)
         self._flusher.join()
 
-    # -- inside ------------------------------------------------------------------------------------------------
-
-    def work(self, now_ns: int) -> int:
-        """For the reactor: send what is asked for and what was published, unless it may linger."""
-        if not self._core.outbox.empty:
-            self._core.begin(now_ns)
-        if self._publishing.is_due(now_ns) and self._link.clear:
-            self._core.publish_gathered()
-        return min(self._link.work(now_ns), self._publishing.next_ns)
-
-    def has_work(self) -> bool:
-        """For the reactor: whether there is something to send."""
-        return self._core.has_effects
+    def _wake(self) -> None:
+        self._flusher.wake()
 
     def _turn(self) -> None:
         self._reactor.turn()
-        if not self._sent_all():  # not welcomed yet, or the socket is full: somebody has to stay
+        if not self._connection.has_sent_all():  # not welcomed yet, or the socket is full: somebody has to stay
             self._flusher.wake()
 
     def _is_settled(self) -> bool:
-        return not self._publishing.gathering and self._sent_all()
-
-    def _sent_all(self) -> bool:
-        return self._core.outbox.empty and self._link.clear
-
-    def _farewell(self) -> None:
-        self._core.close()
-        self._link.work(time.monotonic_ns())
-
-    def _deadline_ns(self, timeout: float | None) -> int:
-        seconds = self._config.timeouts.request if timeout is None else timeout
-        return time.monotonic_ns() + int(seconds * 1e9)
-
-    def _no_answer(self, what: str) -> DompbusError:
-        if self._core.node is None:
-            return Unreachable(f"no node answers at {self.url}: is it running, and is the address right?")
-        return Timeout(what)
+        return not self._connection.publishing.gathering and self._connection.has_sent_all()
 
 
 class _Flusher:
@@ -253,19 +216,3 @@ class _Flusher:
                 self._asked.wait()
                 self._asked.clear()
                 self._reactor.wait(self._is_settled)
-
-
-def new_incarnation() -> int:
-    """Return a number that no other start of a node or client has: 63 random bits. (`secrets` would load OpenSSL.)"""
-    return int.from_bytes(os.urandom(8)) >> 1 or 1
-
-
-def new_link_core(config: Config, counters: Counters, name: str, incarnation: int | None = None) -> LinkCore:
-    """Return the core of a link with an incarnation of its own."""
-    return LinkCore(
-        incarnation=incarnation or new_incarnation(),
-        name=name,
-        counters=counters,
-        heartbeat_ns=int(config.timeouts.heartbeat_interval * 1e9),
-        batch_messages_max=config.batch.messages_max,
-    )

@@ -11,20 +11,20 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
 from dompbus import limits
 from dompbus.bus.node import Call, NodeCore
-from dompbus.bus.outbox import Receipt
 from dompbus.bus.publisher import Publisher
 from dompbus.config import Config
 from dompbus.counters import Counters
 from dompbus.errors import DompbusError
 from dompbus.replication.machine import Machine
 from dompbus.replication.replica import Observe
-from dompbus.runtime.blocking import BlockingLink, Subscription, new_incarnation
+from dompbus.runtime.blocking import BlockingLink, Subscription
+from dompbus.runtime.connection import new_incarnation
 from dompbus.runtime.machine import Chore, MachineHost
-from dompbus.runtime.publishing import Publishing
+from dompbus.runtime.publishing import Publish, Publishing, PublishMany
 from dompbus.runtime.reactor import Port, Reactor
 from dompbus.runtime.services import Handler, Service
 from dompbus.runtime.transport import PeerGone, Socket, bind_router, bind_xpub, watch_handshakes
@@ -34,6 +34,7 @@ __all__ = ["Node"]
 _TICK_NS: Final = 200_000_000  # beacons of channels that have sent; also proves that the loop turns
 _STALLED_NS: Final = 3_000_000_000
 _HandlerT = TypeVar("_HandlerT", bound=Handler)
+_T = TypeVar("_T")
 _log: Final = logging.getLogger("dompbus.node")
 
 
@@ -81,8 +82,8 @@ class Node:
             wake=self._reactor.wake,
             linger_ns=int(batch.linger * 1e9),
         )
-        self.publish: Callable[..., Receipt] = self._publishing.publish  # bound once: it is the hot path
-        self.publish_many: Callable[..., Receipt] = self._publishing.publish_many
+        self.publish: Publish = self._publishing.publish  # bound once: it is the hot path
+        self.publish_many: PublishMany = self._publishing.publish_many
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -153,14 +154,17 @@ class Node:
         """Decorator: answer requests to `name` with this function, which takes one annotated parameter.
 
         By default it runs on the node's own thread, which is fastest and must not block; with `threads=n` it runs
-        on n threads of its own.
+        on n threads of its own. A second function for the same name replaces the first.
         """
 
         def register(handler: _HandlerT) -> _HandlerT:
             service = Service(name, handler, threads=threads)
             with self._reactor.lock:
+                replaced = self._services.get(name)
                 self._services[name] = service
                 self._core.offer(name)
+            if replaced is not None:
+                replaced.close()  # without the lock: a handler that still runs may want it
             return handler
 
         return register
@@ -203,13 +207,25 @@ class Node:
 
     # -- as a client of itself ---------------------------------------------------------------------------------
 
+    @overload
+    def subscribe(
+        self, pattern: str, *, type: type[_T], delivery: str = ..., timeout: float | None = ...
+    ) -> Subscription[_T]: ...
+    @overload
+    def subscribe(
+        self, pattern: str, *, type: Any = ..., delivery: str = ..., timeout: float | None = ...
+    ) -> Subscription[Any]: ...
     def subscribe(
         self, pattern: str, *, type: Any = None, delivery: str = "reliable", timeout: float | None = None
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """Subscribe to what this node carries; see `Client.subscribe`. Iterate on a thread of your own."""
         return self._link().subscribe(pattern, type=type, delivery=delivery, timeout=timeout)
 
-    def request(self, service: str, value: Any, *, type: Any = None, timeout: float | None = None) -> Any:
+    @overload
+    def request(self, service: str, value: Any = ..., *, type: type[_T], timeout: float | None = ...) -> _T: ...
+    @overload
+    def request(self, service: str, value: Any = ..., *, type: Any = ..., timeout: float | None = ...) -> Any: ...
+    def request(self, service: str, value: Any = None, *, type: Any = None, timeout: float | None = None) -> Any:
         """Ask a service of this node; see `Client.request`. Not from a handler, which would wait for itself."""
         return self._link().request(service, value, type=type, timeout=timeout)
 

@@ -9,17 +9,33 @@ is one atomic operation of the interpreter); sending one does.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from dompbus import limits
 from dompbus.bus.outbox import DROPPED_FULL, QUEUED, Outbox, Receipt, Stream
 from dompbus.runtime.reactor import Reactor
 
-__all__ = ["Publishing"]
+__all__ = ["GATHER_NS", "Publish", "PublishMany", "Publishing"]
 
 _BURST_NS: Final = 20_000  # messages closer than this are a burst: about what it costs to send one by itself
 GATHER_NS: Final = 1_000_000
 _NEVER: Final = 2**63
+
+
+class Publish(Protocol):
+    """`publish(topic, message, urgent=False)`: see `Publishing.publish`."""
+
+    def __call__(self, topic: str, message: Any, *, urgent: bool = False) -> Receipt:
+        """Publish one message."""
+        ...
+
+
+class PublishMany(Protocol):
+    """`publish_many(topic, messages)`: see `Publishing.publish_many`."""
+
+    def __call__(self, topic: str, messages: Sequence[Any]) -> Receipt:
+        """Publish messages of one topic."""
+        ...
 
 
 class Publishing:

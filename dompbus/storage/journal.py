@@ -21,13 +21,27 @@ from dompbus.limits import (
     JOURNAL_ZERO_BYTES,
 )
 from dompbus.storage.files import Buffer, File, Files, Lock, OsFiles, refusal, write_all
-from dompbus.storage.record import COMMAND, HEADER_BYTES, MARK, Encoded, Record, encode, encode_mark, record_bytes
+from dompbus.storage.record import (
+    COMMAND,
+    HEADER_BYTES,
+    MARK,
+    SECTOR_BYTES,
+    Encoded,
+    Record,
+    encode,
+    encode_mark,
+    record_bytes,
+    sector_gap,
+)
 from dompbus.storage.scan import Segment, Survey, Tail, Walk, survey
 from dompbus.storage.segment import SEGMENT_HEADER_BYTES, STORE_ID_BYTES, SegmentHeader, create_segment, damage
 
 __all__ = ["Journal"]
 
 _ZEROES = bytes(JOURNAL_ZERO_BYTES)
+_FIRST_GROUP = SEGMENT_HEADER_BYTES + sector_gap(SEGMENT_HEADER_BYTES)
+
+assert JOURNAL_ZERO_BYTES >= SECTOR_BYTES
 
 
 class Journal:
@@ -45,8 +59,9 @@ class Journal:
         self._last_seq = found.last_seq
         self._durable_seq = found.last_seq
         self._file = file
-        self._end = found.end
-        self._allocated = self._zeroed = found.end
+        # Where the next group goes: no sector that holds durable data is written again.
+        self._end = found.end + sector_gap(found.end)
+        self._allocated = self._zeroed = self._end
         self._marked = found.marked and found.tail is None
         self._failure: StorageError | None = None
         self._closed = False
@@ -104,7 +119,7 @@ class Journal:
         return self._segments[0].header.store_id
 
     def write(self, group: Sequence[Record]) -> int:
-        """Write the records, which must carry on from `last_seq`, as one; returns the bytes written.
+        """Write the records, which must carry on from `last_seq`, as one; returns the bytes written (whole sectors).
 
         They are durable after the next `sync`. Raises `ValueError` for a record that cannot be one (nothing was
         written then) and `StorageError` if the disk refuses (then the journal is of no further use).
@@ -121,7 +136,7 @@ class Journal:
         except BaseException as interruption:
             self._fail("write to", _interrupted(interruption))
             raise
-        return sum(part.size for part in parts)
+        return sum(part.size + sector_gap(part.size) for part in parts)
 
     def sync(self) -> int:
         """Make every record written so far durable; returns `durable_seq`. Raises `StorageError`."""
@@ -138,8 +153,8 @@ class Journal:
     def settle(self) -> None:
         """Note on disk that what was synced is durable: to be called once that is acknowledged, when nothing waits.
 
-        Without the note, rot in the last group cannot be told from a torn write and is cut. It costs 30 us and
-        no sync, holds after a kill -9, and is a help only: it raises nothing for a disk that refuses.
+        Without the note, rot in what the last sync made durable cannot be told from a torn write and is cut. It costs
+        30 us and no sync, holds after a kill -9, and is a help only: it raises nothing for a disk that refuses.
         """
         if not self._marked and self._failure is None and not self._closed and self._durable_seq == self._last_seq:
             self._mark()
@@ -218,9 +233,9 @@ class Journal:
         for index, record in enumerate(group):
             _check_record(record, self._last_seq + 1 + index)
             size = record_bytes(len(record.payload))
-            if end + size > self._segment_bytes and end > SEGMENT_HEADER_BYTES:
+            if end + size > self._segment_bytes and end > _FIRST_GROUP:
                 parts.append(group[start:index])
-                start, end = index, SEGMENT_HEADER_BYTES
+                start, end = index, _FIRST_GROUP
             end += size
         parts.append(group[start:])
         return parts
@@ -228,9 +243,10 @@ class Journal:
     def _write_part(self, part: Encoded) -> None:
         if not part.size:
             return
-        end = self._end + part.size
+        gap = sector_gap(part.size)
+        end = self._end + part.size + gap
         self._marked = False
-        write_all(self._file, part.buffers + self._make_room(end, part.size), self._end)
+        write_all(self._file, [*part.buffers, _ZEROES[:gap], *self._make_room(end, part.size)], self._end)
         self._end = end
         self._zeroed = max(self._zeroed, end)
         self._checksum = part.checksum
@@ -260,7 +276,7 @@ class Journal:
         self._durable_seq = self._last_seq
 
     def _mark(self) -> None:
-        """Lay a mark behind the last record; the next group overwrites it."""
+        """Lay a mark in the sector behind the last group; the next one overwrites it."""
         mark = encode_mark(durable=self._durable_seq, previous=self._checksum, seed=self._seed)
         try:
             write_all(self._file, [mark], self._end)
@@ -284,7 +300,7 @@ class Journal:
         path, file = create_segment(self.directory, header, self._files)
         full, self._file = self._file, file
         self._segments.append(Segment(path, header))
-        self._end = self._allocated = self._zeroed = SEGMENT_HEADER_BYTES
+        self._end = self._allocated = self._zeroed = _FIRST_GROUP
         self._marked = False
         full.close()
 

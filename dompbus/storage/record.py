@@ -5,7 +5,8 @@ checksum covers the header, the payload's checksum in it, and the checksum of th
 anywhere, or one record missing, and the chain does not close. Both are xxh3_64, seeded by the store, so that
 records of another journal (or a payload that imitates a record) never verify here.
 
-The law: a record names in `durable` a seq that was known to be on disk before the record was written.
+The law: a record names in `durable` a seq that was known to be on disk before the record was written. Every group of
+records begins in a sector of its own, so that no single bad sector takes a group and all that proves it durable.
 """
 
 import struct
@@ -25,6 +26,7 @@ __all__ = [
     "HEADER_BYTES",
     "MAGIC",
     "MARK",
+    "SECTOR_BYTES",
     "Encoded",
     "Header",
     "Record",
@@ -33,11 +35,13 @@ __all__ = [
     "encode_mark",
     "parse_header",
     "record_bytes",
+    "sector_gap",
     "unpack_header",
 ]
 
 MAGIC: Final = b"DJR"
 ALIGNMENT: Final = 8
+SECTOR_BYTES: Final = 512  # what a disk writes as one, and what a misdirected or unreadable place takes along
 COMMAND: Final = 1  # kinds 1..254 are the caller's
 MARK: Final = 255  # no record: says after a sync that everything up to `seq` is durable; the next group overwrites it
 
@@ -49,7 +53,7 @@ CHECKSUM_BYTES: Final = _CHECKSUM.size
 _PADDING: Final = tuple(bytes(-length % ALIGNMENT) for length in range(ALIGNMENT))
 
 assert HEADER_BYTES == _FIELDS.size + CHECKSUM_BYTES == 80
-assert HEADER_BYTES % ALIGNMENT == 0
+assert HEADER_BYTES % ALIGNMENT == SECTOR_BYTES % ALIGNMENT == 0
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -141,6 +145,11 @@ def parse_header(buffer: bytes, position: int, seed: int) -> Header | None:
 def record_bytes(payload_bytes: int) -> int:
     """How many bytes a record with such a payload takes."""
     return HEADER_BYTES + payload_bytes + -payload_bytes % ALIGNMENT
+
+
+def sector_gap(offset: int) -> int:
+    """How many bytes there are from `offset` to where the next sector begins; 0 if it begins there."""
+    return -offset % SECTOR_BYTES
 
 
 def _encode_header(record: Record, length: int, previous: int, durable: int, seed: int) -> tuple[bytes, int]:

@@ -28,6 +28,7 @@ from dompbus.storage.record import (
     digest,
     parse_header,
     record_bytes,
+    sector_gap,
     unpack_header,
 )
 from dompbus.storage.segment import SEGMENT_HEADER_BYTES, SegmentHeader, damage, read_segment, segment_paths
@@ -103,7 +104,13 @@ class Walk:
             start = position + HEADER_BYTES
             stop = start + length
             end = stop + -length % ALIGNMENT
-            if magic != MAGIC or previous != checksum or found != seq + 1 or kind == MARK or end > size:
+            if magic != MAGIC or previous != checksum or found != seq + 1 or kind == MARK:
+                gap = self._gap(position, checksum)
+                if not gap:
+                    break
+                position += gap
+                continue
+            if end > size:
                 break
             payload = buffer[start:stop]
             if digest(payload, seed) != content or digest(buffer[position : start - CHECKSUM_BYTES], seed) != own:
@@ -115,10 +122,25 @@ class Walk:
         self.seq, self.checksum, self.offset = seq, checksum, self._base + position
         return records
 
+    def _gap(self, position: int, checksum: int) -> int:
+        """How far on the next sector begins, if the chain carries on there: a group ended at `position`.
+
+        Nothing depends on what lies between, so rot in it harms nothing. 0: it does not, as far as the buffer goes.
+        """
+        gap = sector_gap(self._base + position)
+        there = position + gap
+        if not gap or there + HEADER_BYTES > len(self._buffer):
+            return 0
+        header = unpack_header(self._buffer, there)
+        return gap if header[0] == MAGIC and header[_PREVIOUS] == checksum else 0
+
     def _refill(self) -> bool:
-        """Read on from `offset`; False if the record there is in the buffer already, or the file ends inside it."""
+        """Read on from `offset`; False if what is there is in the buffer already, or the file ends inside it."""
         header = self._header()
-        need = HEADER_BYTES if header is None else record_bytes(header.length)
+        if header is None or header.previous != self.checksum or header.kind == MARK:
+            need = sector_gap(self.offset) + HEADER_BYTES
+        else:
+            need = record_bytes(header.length)
         if self.offset - self._base + need <= len(self._buffer):
             return False
         self._buffer = self._file.read(max(JOURNAL_READ_BYTES, need), self.offset)

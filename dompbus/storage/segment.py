@@ -44,7 +44,7 @@ class SegmentHeader(NamedTuple):
 def segment_paths(directory: Path, files: Files) -> tuple[list[Path], list[Path]]:
     """The segments of a directory in order, and what is left of segments that were never finished."""
     names = files.list(directory)
-    segments = [name for name in names if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX).isdigit()]
+    segments = [name for name in names if name.endswith(_SUFFIX) and _is_number(name.removesuffix(_SUFFIX))]
     segments.sort(key=lambda name: int(name.removesuffix(_SUFFIX)))
     unfinished = [name for name in names if name.endswith(_UNFINISHED)]
     return [directory / name for name in segments], [directory / name for name in unfinished]
@@ -83,6 +83,10 @@ def read_segment(path: Path, file: File) -> SegmentHeader:
     if first_seq != int(path.name.removesuffix(_SUFFIX)):
         raise _damaged(path, f"the header belongs to the segment that starts at record {first_seq}")
     return SegmentHeader(first_seq, previous, store_id)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _encode(header: SegmentHeader) -> bytes:

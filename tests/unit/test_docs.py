@@ -17,9 +17,13 @@ from xxhash import xxh3_64_intdigest
 
 import dompbus
 from dompbus import limits
+from dompbus.bus.link import LinkCore
+from dompbus.bus.node import NodeCore
+from dompbus.bus.publisher import Publisher
 from dompbus.clients.cli.main import app
-from dompbus.wire.bodies import BODIES, ReplyStatus
-from dompbus.wire.frame import Kind, Refusal
+from dompbus.counters import Counters
+from dompbus.wire.bodies import BODIES, Hello, ReplyStatus, control_frame
+from dompbus.wire.frame import Kind, Refusal, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -117,7 +121,7 @@ def _commands() -> list[tuple[str, list[str]]]:
     for page in PAGES:
         text = page.read_text()
         fenced = [line for _, block in _blocks(page, "") for line in block.splitlines()]
-        inline = re.findall(r"`(dompbus [^`\n]*)`", text)
+        inline = re.findall(r"`((?:\.venv/bin/)?dompbus [^`\n]*)`", text)
         for line in (*fenced, *inline):
             command = re.match(r"(?:\.venv/bin/|\$ )?dompbus (?P<rest>(?![:(]).*)", line.strip())
             if command is not None and "=" not in line.split("dompbus", 1)[0]:
@@ -204,8 +208,6 @@ def _rows(heading: str) -> list[list[str]]:
 
 
 def test_the_header_table_is_the_header() -> None:
-    from dompbus.wire.frame import pack
-
     rows = _rows("## 2. Frames")[:-1]
     widths = [int(row[1]) for row in rows]
     assert [int(row[0]) for row in rows] == [sum(widths[:at]) for at in range(len(widths))]
@@ -240,6 +242,48 @@ def test_the_defaults_of_bodies_are_the_code_s() -> None:
     for kind, body in BODIES.items():
         optional = [field.name for field in msgspec.structs.fields(body) if not field.required]
         assert re.findall(r"(\w+) [^,]*? = ", rows[kind.name]) == optional, kind.name
+
+
+def _documented(sender: str, *sockets: str) -> set[str]:
+    """Names of the kinds that section 4 lets `sender` (N or P) send on any of these sockets."""
+    rows = [row for row in _rows("## 4. Kinds") if sender in row[2].split(", ")]
+    return {row[1].strip("`") for row in rows if set(sockets) & set(re.split(r", | \(", row[3]))}
+
+
+def _fresh_node() -> NodeCore:
+    """A node's core that knows the peer 7."""
+    counters = Counters()
+    bounds = {"batch_messages_max": 1, "batch_bytes_max": 1024, "ring_frames": 1, "ring_bytes": 1024}
+    publisher = Publisher(counters, epoch=1, **bounds)
+    node = NodeCore(incarnation=1, name="node", publisher=publisher, counters=counters)
+    node.receive(b"peer", control_frame(Hello(7, "peer")), 0)
+    return node
+
+
+def test_the_sockets_in_the_table_of_kinds_are_those_where_the_code_takes_them() -> None:
+    """A frame of each kind, without a body: whoever refuses it for its body, or not at all, has a place for it."""
+    taken: dict[str, set[str]] = {"main": set(), "control": set(), "link": set(), "channel": set()}
+    for kind in Kind:
+        frame = pack(kind, b"")
+        counted = {}
+        (node := _fresh_node()).receive(b"peer", frame, 0)
+        counted["main"] = node.counters
+        (node := _fresh_node()).receive_control(frame, 0)
+        counted["control"] = node.counters
+        for name in ("link", "channel"):
+            counters = counted[name] = Counters()
+            link = LinkCore(incarnation=7, name="", counters=counters, heartbeat_ns=1, batch_messages_max=1)
+            if name == "link":
+                link.receive(frame, 0)
+            else:
+                link.receive_published(b"", memoryview(frame), 0)
+        for name, counters in counted.items():
+            if not counters.frames_refused[Refusal.UNEXPECTED]:
+                taken[name].add(kind.name)
+    assert taken["main"] == _documented("P", "main")
+    assert taken["control"] == _documented("P", "control")
+    assert taken["link"] == _documented("N", "main", "control") - {"PUBLISH"}  # that one is a repair: as on a channel
+    assert taken["channel"] == _documented("N", "PUB/SUB")
 
 
 def test_refusals_and_statuses_are_the_code_s() -> None:
@@ -319,6 +363,25 @@ def test_an_implementation_written_from_the_page_is_understood() -> None:
             control.connect(control_endpoint)
             control.send(_frame(15, [123], epoch=7))
             assert _hear(control).body == [123, node.incarnation, True]
+            main.send(_frame(15, [124]))
+            assert _hear(main).body == [124, node.incarnation, True]
+
+
+def test_the_witness_decides_whether_an_unknown_repetition_is_carried_out() -> None:
+    """Section 7: with `node` 0 a repetition is refused, with the incarnation of this node it is carried out."""
+    with zmq.Context() as context, dompbus.Node(name="node", listen="tcp://127.0.0.1:0") as node:
+        node.service("echo")(lambda value: value)
+        with context.socket(zmq.DEALER) as main:
+            main.connect(node.endpoint)
+            main.send(_frame(1, [0, "nobody"]))
+            assert _hear(main).body[0] == "body"
+            for witness in (0, node.incarnation ^ 1):
+                main.send(_frame(1, [8, "raw", witness, [], [[2, "echo", 10**9, 2, "again"]]]))
+                assert _hear(main).kind == 2
+                assert _hear(main).body == [2, 6, None]
+            main.send(_frame(1, [8, "raw", node.incarnation, [], [[2, "echo", 10**9, 3, "again"]]]))
+            assert _hear(main).kind == 2
+            assert _hear(main).body == [2, 0, "again"]
 
 
 # -- words -------------------------------------------------------------------------------------------------------

@@ -211,8 +211,9 @@ def test_other_content_and_other_decimals(world: World, plan: Plan) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3], lines[3].replace(",1054", ",2054"), *lines[4:]]))
     world.deliveries.append(_batch(_trades(plan)))
-    with pytest.raises(SettlementRefused, match=r"trade 3 of XBTUSDT \(line 4\): exists_with_different_amount"):
+    with pytest.raises(SettlementRefused, match=r"trade 3 of XBTUSDT: exists_with_different_amount") as caught:
         settle(plan, _board(plan))
+    assert (caught.value.line, caught.value.exit_code) == (4, 2)
     other = make_plan(plan.url, path, scales=Scales(4, 8))
     world.deliveries.append(_batch(_trades(other)))
     with pytest.raises(SettlementRefused, match="opened with other decimals than 12"):
