@@ -48,6 +48,7 @@ __all__ = ["Connect", "Control", "Join", "Leave", "LinkCore", "Outstanding", "St
 
 _NEVER: Final = 2**63
 GREETING_RETRY_NS: Final = 1_000_000_000  # doubled at each attempt; a queued HELLO goes out at reconnection anyway
+KEEPALIVE_NS: Final = 20_000_000_000  # well within the time after which a node forgets a silent peer
 PROBE_NS: Final = 250_000_000  # a request unanswered for this long makes us ask whether the node is still the same
 GREETING_RETRY_MAX_NS: Final = 8_000_000_000
 GREETING_SPACING_NS: Final = 250_000_000  # however many signs say that the node has forgotten us
@@ -274,7 +275,7 @@ class LinkCore:
             return None
         due = [reader.nak_at_ns for reader in self.readers.values()]
         if self.node is not None:
-            due.append(max(self._heard_ns, self._ping_ns) + self._heartbeat_ns)
+            due.append(self._ping_due_ns())
         if self.state is State.GREETING:
             due.append(self._greet_ns)
         if self._requests and self.state is State.READY:
@@ -369,12 +370,7 @@ class LinkCore:
             outstanding.finish(reply)
 
     def _on_refused(self, refused: Refused, _frame: Frame, now_ns: int) -> None:
-        if refused.reason != Refusal.STRANGER:
-            return
-        outstanding = self._requests.get(refused.number)
-        if outstanding is not None and outstanding.attempt == 1:
-            outstanding.attempt = 0  # its only attempt was turned away unread: nobody has begun it
-        if self.state is State.READY:
+        if refused.reason == Refusal.STRANGER and self.state is State.READY:
             self.greet(now_ns)
 
     def _on_pong(self, pong: Pong, _frame: Frame, now_ns: int) -> None:
@@ -436,19 +432,26 @@ class LinkCore:
             self._send(Nak(reader.id, reader.epoch, *due))
 
     def _watch(self, now_ns: int) -> None:
-        """Ask for a sign of life after an interval of silence; after three, greet again."""
+        """Ask for a sign of life after an interval of silence; after three, greet again.
+
+        Now and then also without silence, so that the node does not forget a peer that only listens.
+        """
+        if self.node is None or now_ns < self._ping_due_ns():
+            return
         silence = now_ns - self._heard_ns
-        if self.node is not None and silence >= self._heartbeat_ns and now_ns - self._ping_ns >= self._heartbeat_ns:
-            missed = (
-                self.state is State.READY
-                and self._ping_ns > self._heard_ns
-                and silence >= limits.HEARTBEATS_MISSED_MAX * self._heartbeat_ns
-            )
-            self._ping_ns = now_ns
-            self._effects.append(Control(control_frame(Ping(now_ns), epoch=self.incarnation)))
-            self._send(Ping(now_ns))  # a node that restarted with other ports hears this one, as a stranger's
-            if missed:
-                self.greet(now_ns)
+        missed = (
+            self.state is State.READY
+            and self._ping_ns > self._heard_ns
+            and silence >= limits.HEARTBEATS_MISSED_MAX * self._heartbeat_ns
+        )
+        self._ping_ns = now_ns
+        self._effects.append(Control(control_frame(Ping(now_ns), epoch=self.incarnation)))
+        self._send(Ping(now_ns))  # a node that restarted with other ports hears this one, as a stranger's
+        if missed:
+            self.greet(now_ns)
+
+    def _ping_due_ns(self) -> int:
+        return min(max(self._heard_ns, self._ping_ns) + self._heartbeat_ns, self._ping_ns + KEEPALIVE_NS)
 
     def _probe(self, now_ns: int) -> None:
         """A request waits: ask for a sign of life on its own link, where a restarted node answers as to a stranger."""

@@ -176,7 +176,7 @@ class NodeCore:
 
     def offer(self, service: str, *, queue_max: int = limits.SERVICE_QUEUE_MAX, remembers: bool = False) -> None:
         """Accept requests for `service` from now on."""
-        self._services[service] = _Service(queue_max, remembers)
+        self._services.setdefault(service, _Service(queue_max, remembers))
 
     def reply(self, call: Call, status: ReplyStatus, payload: bytes) -> None:
         """Answer a call; a repeat of the request will get the same answer."""
@@ -355,8 +355,7 @@ class NodeCore:
 
     def _refuse(self, identity: bytes, frame: Frame | None, error: FrameError) -> None:
         self.counters.frames_refused[error.reason] += 1
-        kind, number = (frame.kind, _number_of(frame)) if frame is not None else (0, 0)
-        refused = Refused(error.reason, error.detail[:1024], kind, number)
+        refused = Refused(error.reason, error.detail[:1024], frame.kind if frame is not None else 0)
         self._sends.append((identity, [control_frame(refused)]))
 
     def _forget(self, peer: _Peer) -> None:
@@ -365,17 +364,6 @@ class NodeCore:
         self._peers.pop(peer.identity, None)
         self._by_incarnation.pop(peer.incarnation, None)
         self.counters.peers = len(self._peers)
-
-
-def _number_of(frame: Frame) -> int:
-    """The number of the request in a refused frame, so that its sender knows that it was not carried out; else 0."""
-    if frame.kind is not Kind.REQUEST:
-        return 0
-    try:
-        request: Request = decode_body(frame)
-    except FrameError:
-        return 0
-    return request.number
 
 
 def _array_length(raw: msgspec.Raw) -> int:

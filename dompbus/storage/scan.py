@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dompbus.errors import StorageError
 from dompbus.limits import JOURNAL_READ_BYTES
@@ -34,6 +34,9 @@ from dompbus.storage.record import (
 from dompbus.storage.segment import SEGMENT_HEADER_BYTES, SegmentHeader, damage, read_segment, segment_paths
 
 __all__ = ["Segment", "Survey", "Tail", "Walk", "survey", "verify"]
+
+
+_PREVIOUS: Final = Header._fields.index("previous")
 
 
 class Segment(NamedTuple):
@@ -59,7 +62,7 @@ class Survey(NamedTuple):
     segments: list[Segment]
     last_seq: int  # 0: no record yet
     checksum: int  # of the last header: what the next record is chained to
-    end: int  # offset behind the last record of the last segment
+    end: int  # offset behind the last record of the last segment, where the mark or the next record would be
     marked: bool  # a sound mark lies there
     tail: Tail | None
     unfinished: list[Path]  # segments that were never given their name
@@ -68,8 +71,9 @@ class Survey(NamedTuple):
 class Walk:
     """Iterates over the verified records of one segment, in bounded memory; ends at `until` or where they end.
 
-    After the iteration `seq`, `checksum` and `offset` describe the last good record and the place behind it,
-    and `reason` says why it ended there ("" at `until`).
+    A record lies right behind the one before, or, as the first of its group, where the next sector begins.
+    After the iteration `seq` and `checksum` describe the last good record, `offset` is where the next one should be,
+    and `reason` says why it is not there ("" at `until`).
     """
 
     def __init__(self, segment: Segment, file: File, *, until: int | None = None) -> None:
@@ -149,6 +153,10 @@ class Walk:
 
     def _explain(self) -> str:
         """Why no record was taken at `offset`, when all that the file has of it is in the buffer."""
+        gap = sector_gap(self.offset)
+        position = self.offset - self._base
+        if not any(self._buffer[position : position + gap]):
+            self.offset += gap
         header = self._header()
         if header is None:
             return "the file ends here" if self.offset >= self._file.size() else "there is no sound record header"

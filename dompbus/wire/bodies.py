@@ -129,15 +129,11 @@ class Welcome(_Body, frozen=True):
 
 
 class Refused(_Body, frozen=True):
-    """A frame was not accepted. `kind` is the refused frame's kind where it could be read, else 0.
-
-    `number` is that of a refused request, else 0: it has not been carried out here.
-    """
+    """A frame was not accepted. `kind` is the refused frame's kind where it could be read, else 0."""
 
     reason: _Text
     detail: _Text
     kind: _U63 = 0
-    number: _U63 = 0
 
 
 class Goodbye(_Body, frozen=True):

@@ -34,7 +34,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_demo_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     """A signal as soon as the server is ready: no process and no folder stays."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -50,6 +50,25 @@ def test_demo_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert _leftovers(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 of the demo alone: its server and both processes end by themselves, say nothing, and the folder goes."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [*CLI, "demo", "trading", "--trades", "3000", "--speed", "1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as demo:
+        assert demo.stderr is not None
+        while "replay: " not in demo.stderr.readline():  # both processes are at work
+            assert demo.poll() is None
+        children = psutil.Process(demo.pid).children(recursive=True)
+        assert len(children) >= 3
+        demo.kill()
+        _, errors = demo.communicate(timeout=30)  # ends when the last of them has closed its standard error
+    assert "Traceback" not in errors
+    assert psutil.wait_procs(children, timeout=20)[1] == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """Goal: a malformed file ends `dompbus replay` with file, line, reason and the fate of the good part; exit code 2."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def test_mistakes_in_options(tmp_path: Path) -> None:
     path = _write(tmp_path, HEADER + GOOD)
     for arguments, code, text in [
         (("--columns", "cost=price"), 2, "write ROLE=NAME with one of the roles id, time,"),
-        (("--speed", "fast"), 2, "--speed 'fast': give a number above 0, or max"),
+        (("--speed", "fast"), 2, "--speed 'fast': give a number from 1e-06 to 1,000,000, or max"),
+        (("--speed", "1e-300"), 2, "--speed '1e-300': give a number from 1e-06"),
+        (("--to", "foo"), 2, "'foo' is not where a node can be: use tcp://HOST:PORT or ipc://PATH"),
         (("--price-decimals", "20"), 2, "price_decimals is 20: 0 to 19 are possible"),
         ((), 1, "127.0.0.1:9"),
     ]:
@@ -105,3 +108,36 @@ def test_mistakes_in_options(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
     done = run_cli("replay", str(tmp_path / "nothing.csv"), "--to", NOBODY)
     assert (done.returncode, "cannot be opened: No such file" in done.stderr) == (2, True)
+
+
+def test_contradiction_in_the_file(server: ReplayServer, tmp_path: Path) -> None:
+    """A trade id that stands twice with other content is the user's: its line, and all that is settled all the same."""
+    path = _write(tmp_path, HEADER + GOOD + b"3,1762795434,1,2,sell\n" + b"18,1762795434,100000,2,sell\n")
+    fate = "exists_with_different_amount. This trade id was booked before with other content, from this file or another"
+    _check_refusal(path, server.url, 19, fate, "18 trades are settled\n")
+    assert "run it again" not in run_cli("replay", str(path), "--to", server.url).stderr
+
+
+def test_carriage_returns_inside_json(server: ReplayServer, tmp_path: Path) -> None:
+    """The check reads the same lines as the replay: a bare CR is white space of JSON, not a line's end."""
+    path = _write(tmp_path, b'{"id":1,\r"time":1700000000,"price":1.25,"qty":2,"side":"buy"}\r\n')
+    done = run_cli("replay", str(path), "--to", server.url, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["books_equal_recomputation"] is True
+
+
+def test_pipe_as_a_file(tmp_path: Path) -> None:
+    """A pipe cannot be read twice: refused, and not waited for."""
+    os.mkfifo(tmp_path / "trades.csv")
+    _check_refusal(tmp_path / "trades.csv", NOBODY, 1, "needs a regular file: it is read more than once", "")
+
+
+def test_escape_sequences_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """Neither a file's content nor its name commands the terminal."""
+    path = tmp_path / "\x1b[31mred.csv"
+    path.write_bytes(b"\x1b[31mred,\x07,b\n1,2,3\n")
+    done = run_cli("replay", str(path), "--to", NOBODY)
+    assert done.returncode == 2
+    assert r"\x1b[31mred.csv:1: missing column: no id" in done.stderr
+    assert r"the file has: '\x1b[31mred', '\x07', b. " in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()

@@ -94,6 +94,7 @@ def test_file_from_another_system() -> None:
         ("[node]\nname = 'a'\nname = 'b'\n", "not valid TOML"),
         (b"\x00\xff\xfe", "dompbus.toml is not UTF-8 text"),
         (b"#" * (limits.MIB + 1), "larger than 1 MiB"),
+        ("a = " + "[" * 100_000 + "\n", "dompbus.toml: not a dompbus.toml: its values are nested too deeply"),
         ("[batch]\nbytes_max = 4096\n[flow]\nring_bytes = 2048\n", "dompbus.toml:2: batch.bytes_max (4096) is above"),
     ],
 )  # fmt: skip
@@ -106,6 +107,7 @@ def test_file_refused_with_place_and_what_is_allowed(text: str | bytes, expected
     ("name", "value", "expected"),
     [
         ("DOMPBUS_NODE_LISTN", "x", "unknown variable DOMPBUS_NODE_LISTN; did you mean 'DOMPBUS_NODE_LISTEN'?"),
+        ("DOMPBUS_FOO", "x", "unknown variable DOMPBUS_FOO; `dompbus config --json` names them all"),
         ("DOMPBUS_BATCH_LINGER", "soon", "environment DOMPBUS_BATCH_LINGER: batch.linger cannot be 'soon'"),
         ("DOMPBUS_BATCH_LINGER", "nan", "batch.linger cannot be 'nan'"),
         ("DOMPBUS_LOG_JSON", "maybe", "log.json cannot be 'maybe'. Allowed: true or false"),

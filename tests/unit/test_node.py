@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def test_a_client_finds_the_successor_of_a_node() -> None:
             node.service("echo")(lambda value: value)
             with node:
                 started = time.monotonic()
+                with suppress(dompbus.SessionExpired):  # begun with the predecessor, as far as anybody can know
+                    client.request("echo", round_)
                 assert client.request("echo", round_) == round_
                 assert time.monotonic() - started < 2
                 if subscription is None:

@@ -4,7 +4,9 @@ import os
 import resource
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
@@ -12,6 +14,7 @@ import typer
 import dompbus
 from dompbus import errors
 from dompbus.clients.cli import main as cli
+from dompbus.clients.cli.__main__ import entry
 from dompbus.clients.cli.lazy import lazy_group
 
 ROOT = Path(__file__).parents[3]
@@ -151,3 +154,48 @@ def test_lazy_commands_take_their_options_from_the_function(capsys: pytest.Captu
     assert "The lazily loaded function" in capsys.readouterr().out
     with pytest.raises(ModuleNotFoundError):
         app(["absent"], standalone_mode=False)
+
+
+def _shell(line: str) -> "subprocess.CompletedProcess[str]":
+    """Run a shell line in which `$D` is the command."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "D": f"{sys.executable} -m dompbus.clients.cli"}
+    return subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("argv", ["config", "config --json", "--help", "config --help", "--version"])
+def test_a_full_disk_is_named(argv: str) -> None:
+    """An answer that cannot be written is one clear line, and nothing more at exit."""
+    done = _shell(f"$D {argv} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "dompbus: cannot write the answer: No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", ["config >&-", "config --json >&-", "--help >&-", "config <&- >/dev/null"])
+def test_closed_streams(argv: str) -> None:
+    """Who closes a standard stream does without it."""
+    done = _shell(f"$D {argv}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _shell("$D bogus 2>&-").returncode == 2
+
+
+def test_errors_do_not_command_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a file or an argument smuggles into an error is spelled out."""
+    fail_with(errors.ConfigError("key \x1b[31m\x9b\u202e"), monkeypatch)
+    assert cli.main(["config"]) == 2
+    assert capsys.readouterr().err == "dompbus: key \\x1b[31m\\x9b\\u202e\n"
+
+
+def test_interrupted_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before the command is even there: exit code 130 and no trace."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    loads = ModuleType("dompbus.clients.cli.main")
+    loads.__getattr__ = lambda _name: interrupted()  # type: ignore[method-assign]  # a module's own hook
+    monkeypatch.setitem(sys.modules, "dompbus.clients.cli.main", loads)
+    assert entry() == 130
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"dompbus": f"{entry.__module__}:entry"}

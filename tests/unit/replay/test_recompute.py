@@ -127,6 +127,14 @@ def test_trade_ids_count_once(tmp_path: Path, ids: str) -> None:
     assert _agree(TradeFile(path))
 
 
+def test_carriage_return_inside_json(tmp_path: Path) -> None:
+    """Lines end where the replay's lines end."""
+    path = tmp_path / "trades.jsonl"
+    path.write_bytes(b'{"id":1,\r"time":1762795433,"price":"2","size":"3","side":"buy"}\r\n')
+    assert recompute(TradeFile(path), default_symbol="X").trades == 1
+    assert _agree(TradeFile(path))
+
+
 @pytest.mark.parametrize("side", ["debits_posted", "credits_posted"])
 def test_one_unit_too_much_is_found(tmp_path: Path, side: str) -> None:
     """One unit of 10^-20 on one side of one account turns the check to NO."""

@@ -220,6 +220,20 @@ def test_other_content_and_other_decimals(world: World, plan: Plan) -> None:
         settle(other, _board(other))
 
 
+def test_a_refused_trade_does_not_hide_the_others(world: World, plan: Plan) -> None:
+    """In the middle of a batch one trade contradicts another: all but it are booked, and the board says so."""
+    path = Path(plan.path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:31], lines[5].replace(",1054", ",2054"), *lines[31:]]))
+    trades = _trades(plan)
+    world.deliveries.append(_batch(trades))
+    board = _board(plan)
+    with pytest.raises(SettlementRefused, match="trade 5 of XBTUSDT: exists_with_different_amount") as caught:
+        settle(plan, board)
+    assert caught.value.line == 32
+    assert (board[Cell.SETTLED], board[Cell.SETTLED_BEYOND]) == (30, 30)
+
+
 def test_publisher_repeats_what_is_not_settled(world: World, plan: Plan) -> None:
     """A flush that fails sends everything unsettled again, over a new connection; the end is the end of the file."""
     board = _board(plan, total=-1)

@@ -1,5 +1,6 @@
 """Goal: every shape of trade file that exchanges write is read exactly, and every malformed one is refused in words."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,10 @@ def test_malformed_third_line(tmp_path: Path, bad: bytes, reason: str) -> None:
         (b"trade_id,time,price,volume\n", 1, "missing column: no side"),
         (b"\x7fELF\x02\x01\xff\xff", 1, "not UTF-8 text: byte 0xff at column 7"),
         (b"\x1f\x8b\x08\xff\x00", 1, "this is a gzip archive: unpack it first"),
+        ((HEADER + GOOD).replace(b"\n", b"\r"), 1, "not CSV: a carriage return within a line; lines must end in LF"),
+        (b"id,time,price,price,quantity,side\n", 1, "ambiguous: 2 columns for the price: price, price; rename or"),
+        (b"id,time,Price,price,quantity,side\n", 1, "ambiguous: 2 columns for the price: Price, price; name one with"),
+        (b"\x1b[31mid,time\n", 1, "missing column: no id (looked for"),
     ],
 )
 def test_malformed_start(tmp_path: Path, content: bytes, line: int, reason: str) -> None:
@@ -152,6 +157,8 @@ JSON_GOOD = b'{"id":1,"time":1762795433,"price":"1.5","size":"2","side":"buy"}\n
         (b'{"id":2,"time":1762795433,"price":NaN,"size":"2","side":"buy"}\n', "not JSON"),
         (b'{"id":2,"time":17627954', "the last line is cut off (not JSON"),
         (b"[1,2]\n", "not a JSON object"),
+        (b'{"id":true,"time":1762795433,"price":1,"size":2,"side":"buy"}\n', "id is true: a name is text or a number"),
+        (b'{"id":[1],"time":1762795433,"price":1,"size":2,"side":"buy"}\n', "id is a list: a name is text or"),
         (b"[" * 60_000 + b"\n", "not JSON"),
     ],
 )
@@ -176,3 +183,30 @@ def test_recorded_market() -> None:
     assert len(trades) == 1000
     assert (trades[0].trade_id, trades[0].price, trades[0].quantity) == ("10218208", "105433.60000", "0.00027625")
     assert trades[-1].line == 1001
+
+
+def test_json_names_that_are_no_names(tmp_path: Path) -> None:
+    """A boolean as a participant has no spelling that all would agree on: refused, with line and role."""
+    bad = b'{"id":1,"time":1762795433,"price":"1.5","size":"2","buyer":"ann","seller":false}\n'
+    good, error = _refusal(_write(tmp_path, bad, "trades.jsonl"))
+    assert (good, error.line, error.reason) == (0, 1, "seller is false: a name is text or a number")
+
+
+def test_same_names_told_apart(tmp_path: Path) -> None:
+    """Two columns that a guess cannot tell apart can be named."""
+    path = _write(tmp_path, b"id,time,Price,price,quantity,side\n1,1762795433,5,7,2,buy\n")
+    assert _read(path, "price=price")[0].price == "7"
+
+
+def test_column_names_are_shown_without_their_commands(tmp_path: Path) -> None:
+    """What a terminal would obey is spelled out."""
+    _, error = _refusal(_write(tmp_path, b"\x1b[31mred,b\n1,2\n"))
+    assert r"the file has: '\x1b[31mred', b." in error.reason
+
+
+def test_pipe(tmp_path: Path) -> None:
+    """A pipe is refused without being opened, which would wait."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(TradeFileError, match="needs a regular file: it is read more than once") as caught:
+        TradeFile(tmp_path / "pipe.csv")
+    assert caught.value.exit_code == 2

@@ -64,3 +64,13 @@ def test_lossy_bus() -> None:
             accepted += [trade.number for trade in arriving if mark.accept(trade.number)]
             mark.advance()
         assert sorted(accepted) == list(range(1, 201)), f"seed {seed}"
+
+
+def test_watermark_withdraws() -> None:
+    """What was accepted and not booked is a hole again, and may come again."""
+    mark = Watermark()
+    assert all(mark.accept(number) for number in (1, 2, 3, 4))
+    mark.withdraw([3])
+    assert (mark.advance(), mark.beyond) == (2, 1)
+    assert mark.accept(3)
+    assert (mark.advance(), mark.beyond) == (4, 0)
