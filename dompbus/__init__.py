@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dompbus.errors import InvalidTopic as InvalidTopic
     from dompbus.errors import JournalDamaged as JournalDamaged
     from dompbus.errors import LedgerRefused as LedgerRefused
+    from dompbus.errors import MachineFailed as MachineFailed
     from dompbus.errors import NoService as NoService
     from dompbus.errors import Overloaded as Overloaded
     from dompbus.errors import ProtocolError as ProtocolError
@@ -58,6 +59,7 @@ _HOMES: Final = {
         "InvalidMessage",
         "ProtocolError",
         "LedgerRefused",
+        "MachineFailed",
         "InvalidEvent",
         "InvalidAmount",
         "InvalidTopic",
@@ -94,6 +96,7 @@ __all__ = [
     "InvalidTopic",
     "JournalDamaged",
     "LedgerRefused",
+    "MachineFailed",
     "Message",
     "NoService",
     "Node",

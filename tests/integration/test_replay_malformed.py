@@ -112,7 +112,7 @@ def test_mistakes_in_options(tmp_path: Path) -> None:
 
 def test_contradiction_in_the_file(server: ReplayServer, tmp_path: Path) -> None:
     """A trade id that stands twice with other content is the user's: its line, and all that is settled all the same."""
-    path = _write(tmp_path, HEADER + GOOD + b"3,1762795434,1,2,sell\n" + b"18,1762795434,100000,2,sell\n")
+    path = _write(tmp_path, HEADER + GOOD + b"3,1762795434,1,2,buy\n" + b"18,1762795434,100000,2,sell\n")
     fate = "exists_with_different_amount. This trade id was booked before with other content, from this file or another"
     _check_refusal(path, server.url, 19, fate, "18 trades are settled\n")
     assert "run it again" not in run_cli("replay", str(path), "--to", server.url).stderr

@@ -131,8 +131,9 @@ def test_carriage_return_inside_json(tmp_path: Path) -> None:
     """Lines end where the replay's lines end."""
     path = tmp_path / "trades.jsonl"
     path.write_bytes(b'{"id":1,\r"time":1762795433,"price":"2","size":"3","side":"buy"}\r\n')
-    assert recompute(TradeFile(path), default_symbol="X").trades == 1
-    assert _agree(TradeFile(path))
+    file = TradeFile(path, default_symbol="XBTUSDT")
+    assert recompute(file, default_symbol="XBTUSDT").trades == 1
+    assert _agree(file)
 
 
 @pytest.mark.parametrize("side", ["debits_posted", "credits_posted"])
