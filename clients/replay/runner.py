@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -73,6 +74,7 @@ def run_replay(plan: Plan, watcher: Watcher) -> Outcome:
     plan.open_file()
     context = multiprocessing.get_context("spawn")
     board = Board(context)
+    resource_tracker.ensure_running()  # its start unblocks the signals that the start of a child blocks
     with _signals(board) as caught:
         children: list[_Child] = []
         try:

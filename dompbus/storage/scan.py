@@ -35,7 +35,6 @@ from dompbus.storage.segment import SEGMENT_HEADER_BYTES, SegmentHeader, damage,
 
 __all__ = ["Segment", "Survey", "Tail", "Walk", "survey", "verify"]
 
-
 _PREVIOUS: Final = Header._fields.index("previous")
 
 

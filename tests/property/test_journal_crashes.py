@@ -1,6 +1,5 @@
 """Acknowledged means there: the journal under a lying disk, stopped at every step, filled, failed and rotten."""
 
-import contextlib
 import errno
 import os
 import signal

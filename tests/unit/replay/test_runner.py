@@ -1,7 +1,7 @@
 """Goal: what a process of the replay reports reaches the user as the right error, and a lost parent is not one."""
 
 import signal
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from dompbus.clients.replay.board import Board, Cell
 from dompbus.clients.replay.lines import TradeFileError
 from dompbus.clients.replay.market import write_market
 from dompbus.clients.replay.plan import Plan, make_plan
-from dompbus.clients.replay.runner import ReplayFailed, _raise_failure, _signals, _work
+from dompbus.clients.replay.runner import ReplayFailed, _Child, _raise_failure, _signals, _work
 from dompbus.clients.replay.settlement import SettlementRefused
 from dompbus.errors import EndpointError, Unreachable
 
@@ -108,3 +108,20 @@ def test_urls_that_no_process_can_reach(url: str) -> None:
     """Refused before anything is read."""
     with pytest.raises(EndpointError, match="is not where a node can be"):
         make_plan(url, Path("no-such-file.csv"))
+
+
+def blocked(_plan: Plan, _board: Board) -> set[int]:
+    """What a process of the replay was started with."""
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])}
+
+
+def test_a_process_is_started_with_signals_blocked(plan: Plan) -> None:
+    """Ctrl-C reaches the whole group: a process that is still importing must not die of it with a trace."""
+    context = get_context("spawn")
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    child = _Child(context, "test", blocked, plan, Board(context))
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    child.end()
+    assert child.failure is None
+    assert child.result >= {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
