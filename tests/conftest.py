@@ -1,5 +1,7 @@
 """What all tests share: how hypothesis runs, and `--rewrite` for recorded expectations."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +12,13 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("dompbus")
+
+
+# A shell starts background jobs with these ignored, and children inherit that: the processes under test are to be
+# interrupted and hung up on as in a terminal.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
