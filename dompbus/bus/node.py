@@ -176,7 +176,8 @@ class NodeCore:
 
     def offer(self, service: str, *, queue_max: int = limits.SERVICE_QUEUE_MAX, remembers: bool = False) -> None:
         """Accept requests for `service` from now on."""
-        self._services.setdefault(service, _Service(queue_max, remembers))
+        offered = self._services.setdefault(service, _Service(queue_max, remembers))
+        offered.queue_max, offered.remembers = queue_max, remembers  # offered again: what waits goes on waiting
 
     def reply(self, call: Call, status: ReplyStatus, payload: bytes) -> None:
         """Answer a call; a repeat of the request will get the same answer."""
