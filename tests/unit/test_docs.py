@@ -31,7 +31,6 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
-WORKPLACE = re.compile(r"/work/|/tmp/w\b|shared/(design|data)|bus\.md|style\.md|ledger\.md rule", re.IGNORECASE)
 
 
 def _id(page: Path) -> str:
@@ -385,6 +384,3 @@ def test_the_witness_decides_whether_an_unknown_repetition_is_carried_out() -> N
 
 
 # -- words -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("page", PAGES, ids=_id)
-def test_a_page_speaks_of_the_product_only(page: Path) -> None:
-    assert WORKPLACE.findall(page.read_text().replace("(ledger.md)", "")) == []
