@@ -31,7 +31,6 @@ from dompbus.ledger.types import (
 )
 
 __all__ = [
-    "BALANCE_BYTES",
     "CHANGE_EVENT_BYTES",
     "ID_BYTES",
     "RECORD_BYTES",
@@ -63,7 +62,6 @@ class _Numbers(Protocol):
 
 
 RECORD_BYTES: Final = 128  # an account or a transfer
-BALANCE_BYTES: Final = 128
 RESULT_BYTES: Final = 16
 ID_BYTES: Final = 16
 CHANGE_EVENT_BYTES: Final = 144
